@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/* Descriptors and files: reads and writes that finish, files replaced atomically, UNIX sockets. */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+
+#include <stasis/error.h>
+
+/** Reads exactly n bytes. @return 0; -ENODATA at an early end; -errno */
+int io_read_full(int fd, void *buffer, size_t n);
+
+/** Writes all n bytes; waits by poll when the descriptor is non-blocking. @return 0 or -errno */
+int io_write_full(int fd, const void *buffer, size_t n);
+
+/**
+ * Reads a whole file, also one of /proc whose size is not known. A NUL is put behind the content.
+ *
+ * @param limit more bytes than this: -EFBIG
+ * @param ret malloc'ed
+ * @return 0 or -errno
+ */
+int io_read_file(int dir_fd, const char *path, size_t limit, char **ret, size_t *ret_size);
+
+/** Replaces a file atomically (temporary name, rename); sync: fsync file and directory too. @return 0 or -errno */
+int io_replace_file(const char *path, const void *data, size_t size, mode_t mode, bool sync);
+
+/** mkdir -p. @return 0 or -errno */
+int io_make_directories(const char *path, mode_t mode);
+
+/**
+ * rm -rf of a directory or file, not following links; a file system mounted below it is left alone (-EXDEV). What is
+ * not there is fine. Goes on after a failure, and returns the first.
+ *
+ * @return 0 or -errno
+ */
+int io_remove_tree(const char *path);
+
+/** A connected pair of SOCK_STREAM sockets, close-on-exec. */
+int io_socketpair(int fds[2]);
+
+/** Connects to a UNIX stream socket. @return the descriptor or -errno */
+int io_connect_unix(const char *path);
+
+/**
+ * Listens on a UNIX stream socket with the given mode, never for a moment with more. Refuses a path over 107 bytes. The
+ * socket of a process that has died is replaced; -EADDRINUSE when somebody listens, or when the file is no socket.
+ *
+ * @return the descriptor or -errno
+ */
+int io_listen_unix(const char *path, mode_t mode, int backlog);
+
+/** Accepts one connection, close-on-exec. @return descriptor or -errno */
+int io_accept(int fd);
+
+/** Sends one byte with a descriptor (SCM_RIGHTS). */
+int io_send_fd(int socket, int fd);
+
+/**
+ * Receives exactly one byte and its descriptor, close-on-exec.
+ *
+ * @return the descriptor; -ENODATA at the end; -EPROTO when none or several came with the byte; -errno
+ */
+int io_receive_fd(int socket);
+
+/** An anonymous sealed-when-asked memory file with the given content, at offset 0. @return descriptor or -errno */
+int io_memfd(const char *name, const void *data, size_t size);
+
+int io_set_nonblocking(int fd, bool on);
+int io_set_cloexec(int fd, bool on);

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cli/output.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/io.h"
+#include "base/logger.h"
+#include "base/memory.h"
+#include "base/text.h"
+#include "cli/progress.h"
+#include "rpc/status.h"
+
+void output_json(json_t *value) {
+        (void)json_dumpf(value, stdout, JSON_INDENT(2)); /* a failure shows in output_flush() */
+        putchar('\n');
+        json_decref(value);
+}
+
+void output_talk(const char *format, ...) {
+        va_list ap;
+
+        va_start(ap, format);
+        _cleanup_free_ char *raw = xvasprintf(format, ap);
+        va_end(ap);
+        _cleanup_free_ char *text = text_sanitise(raw, strlen(raw));
+        _cleanup_free_ char *line = xasprintf("stasis: %s\n", text);
+
+        progress_erase();
+        (void)io_write_full(STDERR_FILENO, line, strlen(line));
+}
+
+void output_messages(char *const *messages, size_t n) {
+        for (size_t i = 0; i < n; i++)
+                output_talk("%s", messages[i]);
+}
+
+json_t *output_messages_json(char *const *messages, size_t n) {
+        json_t *array = json_array();
+
+        for (size_t i = 0; i < n; i++) {
+                _cleanup_free_ char *text = text_sanitise(messages[i], strlen(messages[i]));
+                json_array_append_new(array, json_string(text));
+        }
+        return array;
+}
+
+void output_error(struct st_error *error, bool interrupted, bool json) {
+        const char *message = st_error_message(error);
+        int number = st_error_number(error);
+
+        progress_erase();
+        if (interrupted)
+                output_talk("%s", message);
+        else
+                st_log_error("%s", message);
+        if (json) {
+                _cleanup_free_ char *text = text_sanitise(message, strlen(message));
+                output_json(json_pack("{s:s, s:s}", "error", text, "code", rpc_code_name(rpc_code_from_errno(number))));
+        }
+}
+
+int output_flush(void) {
+        errno = 0;
+        if (fflush(stdout) == 0 && !ferror(stdout))
+                return 0;
+        return errno ? -errno : -EIO;
+}

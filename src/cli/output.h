@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/* What the command line prints: data on stdout, talk on stderr. */
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include <jansson.h>
+
+#include <stasis/error.h>
+
+/** Prints a JSON value on stdout, and takes the reference. */
+void output_json(json_t *value);
+
+/** Prints a line of talk on stderr, "stasis: …", whatever the log level is. Control characters are replaced. */
+void output_talk(const char *format, ...) ST_PRINTF(1, 2);
+
+/** Prints the messages of an answer as talk. */
+void output_messages(char *const *messages, size_t n);
+
+/** As JSON: an array of texts. New reference. */
+json_t *output_messages_json(char *const *messages, size_t n);
+
+/** Prints an error on stderr; with json also as an object on stdout. What the user interrupted is no "error". */
+void output_error(struct st_error *error, bool interrupted, bool json);
+
+/** Writes out what stdout still holds. @return 0 or -errno: the data did not get to where it should */
+int output_flush(void);

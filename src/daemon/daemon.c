@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "daemon/daemon.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/file.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <systemd/sd-daemon.h>
+#include <systemd/sd-event.h>
+
+#include <stasis/log.h>
+
+#include "base/cleanup.h"
+#include "base/io.h"
+#include "base/logger.h"
+#include "base/memory.h"
+#include "base/path.h"
+#include "base/text.h"
+#include "base/version.h"
+#include "daemon/service.h"
+#include "daemon/supervisors.h"
+#include "daemon/workers.h"
+#include "engine/work_dir.h"
+#include "rpc/server.h"
+
+/* Operations that run when the daemon is to stop are cancelled and roll back within this time. */
+#define DRAIN_MS 10000
+
+struct daemon {
+        sd_event *loop;
+        struct rpc_server *server;
+        struct service service;
+        char *address;
+        int lock_fd;
+        bool stopping;
+};
+
+static void on_drained(void *userdata) {
+        struct daemon *daemon = userdata;
+        (void) sd_event_exit(daemon->loop, 0);
+}
+
+static int on_stop(sd_event_source *source, const struct signalfd_siginfo *info, void *userdata) {
+        struct daemon *daemon = userdata;
+        _cleanup_error_ struct st_error *error = NULL;
+
+        (void) source;
+        if (daemon->stopping)
+                return sd_event_exit(daemon->loop, 0);
+        daemon->stopping = true;
+        st_log_info("stopping on SIG%s, %zu operations running", sigabbrev_np((int) info->ssi_signo),
+                    workers_count(daemon->service.workers));
+        (void) sd_notify(false, "STOPPING=1");
+        workers_cancel_all(daemon->service.workers);
+        if (rpc_server_drain(daemon->server, DRAIN_MS, on_drained, daemon, &error) < 0)
+                return sd_event_exit(daemon->loop, 0);
+        return 0;
+}
+
+static int on_child(sd_event_source *source, const struct signalfd_siginfo *info, void *userdata) {
+        struct daemon *daemon = userdata;
+        int status;
+        pid_t pid;
+
+        (void) source;
+        (void) info;
+        while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
+                workers_child_ended(daemon->service.workers, pid, status);
+        return 0;
+}
+
+static int watch_signals(struct daemon *daemon, struct st_error **err) {
+        sigset_t set;
+        int r;
+
+        sigemptyset(&set);
+        sigaddset(&set, SIGTERM);
+        sigaddset(&set, SIGINT);
+        sigaddset(&set, SIGCHLD);
+        sigprocmask(SIG_BLOCK, &set, NULL);
+        (void) signal(SIGPIPE, SIG_IGN);
+
+        r = sd_event_add_signal(daemon->loop, NULL, SIGTERM, on_stop, daemon);
+        if (r >= 0)
+                r = sd_event_add_signal(daemon->loop, NULL, SIGINT, on_stop, daemon);
+        if (r >= 0)
+                r = sd_event_add_signal(daemon->loop, NULL, SIGCHLD, on_child, daemon);
+        return r < 0 ? st_error_errno(err, r, "cannot watch signals") : 0;
+}
+
+/**
+ * One daemon for each address: the lock tells, whatever a crash left of the socket. @return the listening descriptor
+ */
+static int listen_at(struct daemon *daemon, struct st_error **err) {
+        _cleanup_free_ char *directory = path_directory(daemon->address);
+        _cleanup_free_ char *lock = xasprintf("%s.lock", daemon->address);
+        int r;
+
+        r = io_make_directories(directory, 0755);
+        if (r < 0)
+                return st_error_errno(err, r, "cannot make %s", directory);
+        daemon->lock_fd = open(lock, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+        if (daemon->lock_fd < 0)
+                return st_error_errno(err, errno, "cannot open %s", lock);
+        if (flock(daemon->lock_fd, LOCK_EX | LOCK_NB) < 0) {
+                st_error_set(err, EADDRINUSE, "another daemon serves %s", daemon->address);
+                st_error_hint(err, "see 'stasis daemon status'; stop it with 'stasis daemon stop'");
+                return -EADDRINUSE;
+        }
+        (void) unlink(daemon->address);
+        r = io_listen_unix(daemon->address, 0600, 128);
+        if (r < 0)
+                return st_error_errno(err, r, "cannot listen at %s", daemon->address);
+        return r;
+}
+
+static int prepare(struct daemon *daemon, const struct st_arguments *config, struct st_error **err) {
+        int r;
+
+        r = sd_event_new(&daemon->loop);
+        if (r < 0)
+                return st_error_errno(err, r, "cannot make an event loop");
+        r = watch_signals(daemon, err);
+        if (r >= 0)
+                r = workers_new(daemon->loop, config, &daemon->service.workers, err);
+        if (r >= 0)
+                r = supervisors_new(daemon->loop, &daemon->service.supervisors, err);
+        if (r >= 0)
+                r = rpc_server_new(daemon->loop, NULL, &daemon->server, err);
+        if (r >= 0)
+                r = service_register(&daemon->service, daemon->server, err);
+        if (r >= 0)
+                r = listen_at(daemon, err);
+        if (r >= 0)
+                r = rpc_server_listen(daemon->server, r, err);
+        return r;
+}
+
+static void daemon_clear(struct daemon *daemon) {
+        daemon->server = rpc_server_free(daemon->server);
+        workers_free(daemon->service.workers);
+        supervisors_free(daemon->service.supervisors);
+        if (daemon->lock_fd >= 0) {
+                /* The lock file stays: another daemon may just have opened it. */
+                (void) unlink(daemon->address);
+                close(daemon->lock_fd);
+        }
+        sd_event_unref(daemon->loop);
+        free(daemon->address);
+}
+
+int daemon_run(const struct st_arguments *config, struct st_error **err) {
+        struct daemon daemon = {
+                .lock_fd = -EBADF,
+                .address = path_absolute(st_arguments_string(config, "Address")),
+                .service = { .config = config, .started = (uint64_t) time(NULL) },
+        };
+        int r;
+
+        umask(0077);
+        (void) prctl(PR_SET_CHILD_SUBREAPER, 1);
+        r = prepare(&daemon, config, err);
+        if (r >= 0) {
+                work_dir_clean_stale();
+                supervisors_scan(daemon.service.supervisors);
+                st_log_info("stasis " STASIS_VERSION " serves %s", daemon.address);
+                (void) sd_notify(false, "READY=1");
+                r = sd_event_loop(daemon.loop);
+                if (r < 0)
+                        st_error_errno(err, r, "the event loop failed");
+                else
+                        st_log_info("stopped");
+        }
+        daemon_clear(&daemon);
+        return r < 0 ? r : 0;
+}

@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "daemon/service.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/io.h"
+#include "base/memory.h"
+#include "base/messages.h"
+#include "base/text.h"
+#include "base/version.h"
+
+#include "stasis/v1/stasis.pb-c.h"
+
+/** One call that waits for its worker. */
+struct pending {
+        struct service *service;
+        struct rpc_call *call;
+        struct worker *worker;
+        Stasis__Worker__OperationKind kind;
+        bool events; /* of stasis.v1.Stasis: a stream of events, the last one with the response */
+        bool async;  /* goes on when its client goes away */
+};
+
+static void on_event(const Stasis__V1__Event *event, void *userdata) {
+        struct pending *pending = userdata;
+
+        if (pending->events)
+                (void) rpc_call_send(pending->call, &event->base);
+}
+
+static const ProtobufCMessageDescriptor *response_type(Stasis__Worker__OperationKind kind) {
+        switch (kind) {
+        case STASIS__WORKER__OPERATION_KIND__DUMP: return &daemon__dump_resp__descriptor;
+        case STASIS__WORKER__OPERATION_KIND__RESTORE: return &daemon__restore_resp__descriptor;
+        case STASIS__WORKER__OPERATION_KIND__QUERY: return &daemon__query_resp__descriptor;
+        case STASIS__WORKER__OPERATION_KIND__HEALTH_CHECK: return &daemon__health_check_resp__descriptor;
+        default: return &daemon__empty__descriptor;
+        }
+}
+
+static void send_response(struct pending *pending, ProtobufCMessage *response) {
+        Stasis__V1__Event event = STASIS__V1__EVENT__INIT;
+
+        if (!pending->events) {
+                (void) rpc_call_send(pending->call, response);
+                return;
+        }
+        if (pending->kind == STASIS__WORKER__OPERATION_KIND__DUMP) {
+                event.kind_case = STASIS__V1__EVENT__KIND_DUMP;
+                event.dump = (Daemon__DumpResp *) response;
+        } else {
+                event.kind_case = STASIS__V1__EVENT__KIND_RESTORE;
+                event.restore = (Daemon__RestoreResp *) response;
+        }
+        (void) rpc_call_send(pending->call, &event.base);
+}
+
+static void on_end(const ProtobufCBinaryData *packed, const Stasis__V1__Profile *profile, struct st_error *error,
+                   void *userdata) {
+        struct pending *pending = userdata;
+        _cleanup_error_ struct st_error *garbage = NULL;
+        _cleanup_free_ uint8_t *spans = NULL;
+        size_t size;
+
+        if (pending->kind == STASIS__WORKER__OPERATION_KIND__RESTORE)
+                supervisors_scan(pending->service->supervisors);
+        if (packed) {
+                _cleanup_(message_freep) ProtobufCMessage *response =
+                        protobuf_c_message_unpack(response_type(pending->kind), NULL, packed->len, packed->data);
+                if (response)
+                        send_response(pending, response);
+                else {
+                        st_error_set(&garbage, EBADMSG, "the worker's answer is not readable");
+                        error = garbage;
+                }
+        }
+        spans = message_pack(&profile->base, &size);
+        if (size > 0)
+                (void) rpc_call_trailer(pending->call, "stasis-profile-bin", spans, size);
+        rpc_call_finish(pending->call, error);
+        free(pending);
+}
+
+static void on_cancel(struct rpc_call *call, int reason, void *userdata) {
+        struct pending *pending = userdata;
+
+        (void) call;
+        if (reason == -ECONNRESET) {
+                /* Nobody waits any more. What is being restored is wanted all the same, and so is an --async dump. */
+                if (pending->async || pending->kind == STASIS__WORKER__OPERATION_KIND__RESTORE)
+                        return;
+                reason = -ECANCELED;
+        }
+        worker_cancel(pending->worker, -reason);
+}
+
+static void start(struct service *service, struct rpc_call *call, Stasis__Worker__OperationKind kind,
+                  const char *kind_name, char *target, bool events, bool async) {
+        static const struct worker_events callbacks = { .event = on_event, .end = on_end };
+        const struct rpc_peer *peer = rpc_call_peer(call);
+        _cleanup_error_ struct st_error *error = NULL;
+        struct pending *pending = NEW(struct pending);
+        struct worker_task task = {
+                .kind = kind,
+                .kind_name = kind_name,
+                .target = target,
+                .uid = peer->uid,
+                .gid = peer->gid,
+                .pid = peer->pid,
+        };
+
+        task.request = message_pack(rpc_call_request(call), &task.request_size);
+        *pending = (struct pending){
+                .service = service, .call = call, .kind = kind, .events = events, .async = async,
+        };
+        if (workers_start(service->workers, &task, &callbacks, pending, &pending->worker, &error) < 0) {
+                rpc_call_finish(call, error);
+                free(pending);
+                return;
+        }
+        rpc_call_on_cancel(call, on_cancel, pending);
+}
+
+/** "process 42", "runc": what a log and `daemon status` call the target of a dump. */
+static char *dump_target(const Daemon__DumpReq *req) {
+        const Daemon__Process *process = req->details ? req->details->process : NULL;
+        const char *type = req->type ?: "process";
+
+        return process && process->has_pid ? xasprintf("%s %u", type, process->pid) : xstrdup(type);
+}
+
+static void start_dump(struct service *service, struct rpc_call *call, bool events) {
+        const Daemon__DumpReq *req = rpc_call_request(call);
+
+        start(service, call, STASIS__WORKER__OPERATION_KIND__DUMP, "dump", dump_target(req), events,
+              req->has_async && req->async);
+}
+
+static void start_restore(struct service *service, struct rpc_call *call, bool events) {
+        const Daemon__RestoreReq *req = rpc_call_request(call);
+
+        start(service, call, STASIS__WORKER__OPERATION_KIND__RESTORE, "restore", xstrdup(req->path ?: "?"), events,
+              false);
+}
+
+static void handle_dump(struct rpc_call *call, void *userdata) {
+        start_dump(userdata, call, false);
+}
+
+static void handle_dump_events(struct rpc_call *call, void *userdata) {
+        start_dump(userdata, call, true);
+}
+
+static void handle_restore(struct rpc_call *call, void *userdata) {
+        start_restore(userdata, call, false);
+}
+
+static void handle_restore_events(struct rpc_call *call, void *userdata) {
+        start_restore(userdata, call, true);
+}
+
+static void handle_query(struct rpc_call *call, void *userdata) {
+        const Daemon__QueryReq *req = rpc_call_request(call);
+
+        start(userdata, call, STASIS__WORKER__OPERATION_KIND__QUERY, "query", xstrdup(req->type ?: "process"), false,
+              false);
+}
+
+static void handle_health_check(struct rpc_call *call, void *userdata) {
+        start(userdata, call, STASIS__WORKER__OPERATION_KIND__HEALTH_CHECK, "health check", xstrdup("this machine"),
+              false, false);
+}
+
+static void handle_reload_plugins(struct rpc_call *call, void *userdata) {
+        start(userdata, call, STASIS__WORKER__OPERATION_KIND__RELOAD_PLUGINS, "reload", xstrdup("plugins"), false,
+              false);
+}
+
+static uint64_t resident_bytes(void) {
+        _cleanup_free_ char *text = NULL;
+        unsigned long long size = 0, resident = 0;
+
+        if (io_read_file(AT_FDCWD, "/proc/self/statm", 256, &text, NULL) < 0 ||
+            sscanf(text, "%llu %llu", &size, &resident) != 2)
+                return 0;
+        return resident * (unsigned long long) sysconf(_SC_PAGESIZE);
+}
+
+static void handle_status(struct rpc_call *call, void *userdata) {
+        const struct service *service = userdata;
+        _cleanup_(message_freep) Stasis__V1__StatusResp *resp = message_new(&stasis__v1__status_resp__descriptor);
+
+        resp->version = xstrdup(STASIS_VERSION);
+        resp->address = xstrdup(st_arguments_string(service->config, "Address"));
+        resp->has_pid = resp->has_started = resp->has_memory = 1;
+        resp->pid = (uint32_t) getpid();
+        resp->started = service->started;
+        resp->memory = resident_bytes();
+        workers_status(service->workers, resp);
+        supervisors_status(service->supervisors, resp);
+        (void) rpc_call_send(call, &resp->base);
+        rpc_call_finish(call, NULL);
+}
+
+static const struct rpc_method daemon_methods[] = {
+        { .name = "Dump", .handle = handle_dump },
+        { .name = "Restore", .handle = handle_restore },
+        { .name = "Query", .handle = handle_query },
+        { .name = "HealthCheck", .handle = handle_health_check },
+        { .name = "ReloadPlugins", .handle = handle_reload_plugins },
+        { 0 },
+};
+
+static const struct rpc_method stasis_methods[] = {
+        { .name = "Dump", .handle = handle_dump_events },
+        { .name = "Restore", .handle = handle_restore_events },
+        { .name = "Status", .handle = handle_status },
+        { 0 },
+};
+
+int service_register(struct service *service, struct rpc_server *server, struct st_error **err) {
+        int r;
+
+        r = rpc_server_add_service(server, (const ProtobufCServiceDescriptor *) &daemon__daemon__descriptor,
+                                   daemon_methods, service, err);
+        if (r >= 0)
+                r = rpc_server_add_service(server, (const ProtobufCServiceDescriptor *) &stasis__v1__stasis__descriptor,
+                                           stasis_methods, service, err);
+        return r;
+}

@@ -1,0 +1,293 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "daemon/worker.h"
+
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <stasis/log.h>
+
+#include "base/cleanup.h"
+#include "base/io.h"
+#include "base/logger.h"
+#include "base/memory.h"
+#include "base/messages.h"
+#include "base/path.h"
+#include "base/text.h"
+#include "daemon/channel.h"
+#include "engine/engine.h"
+#include "engine/operation.h"
+#include "engine/settings.h"
+#include "plugin/registry.h"
+
+/* A task holds a request (16 MiB at most) and the configuration. */
+#define TASK_MAX (32u << 20)
+
+struct worker {
+        Stasis__Worker__Task *task;
+        struct st_arguments *config;
+        struct st_operation *operation;
+        pthread_mutex_t send_lock;
+        pthread_t control;
+        int cancel_fd; /* eventfd: set by the control thread */
+        int pty;
+        pid_t restored; /* 0: nothing to supervise */
+};
+
+static void worker_send(struct worker *worker, const Stasis__Worker__Report *report) {
+        size_t size;
+        _cleanup_free_ uint8_t *frame = channel_pack(report, &size);
+
+        /* A daemon that is gone is noticed by the control thread. */
+        pthread_mutex_lock(&worker->send_lock);
+        (void) io_write_full(WORKER_SOCKET_FD, frame, size);
+        pthread_mutex_unlock(&worker->send_lock);
+}
+
+static void on_report(const Stasis__Worker__Report *report, void *userdata) {
+        worker_send(userdata, report);
+}
+
+static void on_log(enum st_log_level level, const char *message, void *userdata) {
+        Stasis__V1__LogLine line = STASIS__V1__LOG_LINE__INIT;
+        Stasis__Worker__Report report = STASIS__WORKER__REPORT__INIT;
+
+        line.has_level = 1;
+        line.level = (int32_t) level;
+        line.text = (char *) message;
+        report.kind_case = STASIS__WORKER__REPORT__KIND_LOG;
+        report.log = &line;
+        worker_send(userdata, &report);
+}
+
+/** Waits for the daemon's word to cancel, or for its end. */
+static void *control_main(void *userdata) {
+        struct worker *worker = userdata;
+        int32_t reason = ECANCELED;
+        uint64_t one = 1;
+        bool restoring = worker->task->operation == STASIS__WORKER__OPERATION_KIND__RESTORE;
+
+        /* A restore whose daemon is gone goes on: what it restores is wanted, and becomes the supervisor's. */
+        if (io_read_full(WORKER_SOCKET_FD, &reason, sizeof(reason)) < 0) {
+                reason = ECANCELED;
+                if (restoring)
+                        return NULL;
+        }
+        operation_set_cancel_reason(worker->operation, reason);
+        (void) io_write_full(worker->cancel_fd, &one, sizeof(one));
+        return NULL;
+}
+
+static int run_dump(struct worker *worker, ProtobufCMessage **ret, struct st_error **err) {
+        _cleanup_(message_freep) Daemon__DumpReq *req =
+                daemon__dump_req__unpack(NULL, worker->task->request.len, worker->task->request.data);
+        Daemon__DumpResp *resp = message_new(&daemon__dump_resp__descriptor);
+
+        *ret = &resp->base;
+        return req ? engine_dump(worker->operation, req, resp, err) : st_error_set(err, EBADMSG, "bad request");
+}
+
+static int run_restore(struct worker *worker, ProtobufCMessage **ret, struct st_error **err) {
+        _cleanup_(message_freep) Daemon__RestoreReq *req =
+                daemon__restore_req__unpack(NULL, worker->task->request.len, worker->task->request.data);
+        Daemon__RestoreResp *resp = message_new(&daemon__restore_resp__descriptor);
+        int r;
+
+        *ret = &resp->base;
+        r = req ? engine_restore(worker->operation, req, resp, &worker->pty, err)
+                : st_error_set(err, EBADMSG, "bad request");
+        if (r >= 0)
+                worker->restored = (pid_t) resp->pid;
+        return r;
+}
+
+static int run_query(struct worker *worker, ProtobufCMessage **ret, struct st_error **err) {
+        _cleanup_(message_freep) Daemon__QueryReq *req =
+                daemon__query_req__unpack(NULL, worker->task->request.len, worker->task->request.data);
+        Daemon__QueryResp *resp = message_new(&daemon__query_resp__descriptor);
+
+        *ret = &resp->base;
+        return req ? engine_query(worker->operation, req, resp, err) : st_error_set(err, EBADMSG, "bad request");
+}
+
+static int run_health_check(struct worker *worker, ProtobufCMessage **ret, struct st_error **err) {
+        _cleanup_(message_freep) Daemon__HealthCheckReq *req =
+                daemon__health_check_req__unpack(NULL, worker->task->request.len, worker->task->request.data);
+        Daemon__HealthCheckResp *resp = message_new(&daemon__health_check_resp__descriptor);
+
+        *ret = &resp->base;
+        return req ? engine_health(worker->operation, req, resp, err) : st_error_set(err, EBADMSG, "bad request");
+}
+
+/** Every worker loads the plugins anew: all that is left to do is to say what is wrong with them. */
+static int run_reload_plugins(struct worker *worker, ProtobufCMessage **ret, struct st_error **err) {
+        (void) worker;
+        (void) err;
+        for (size_t i = 0; i < registry_count(); i++) {
+                const struct plugin_entry *entry = registry_get(i);
+                if (entry->error)
+                        st_log_warning("plugin %s: %s", entry->file, entry->error);
+        }
+        *ret = message_new(&daemon__empty__descriptor);
+        return 0;
+}
+
+static int (*const runners[])(struct worker *, ProtobufCMessage **, struct st_error **) = {
+        [STASIS__WORKER__OPERATION_KIND__DUMP] = run_dump,
+        [STASIS__WORKER__OPERATION_KIND__RESTORE] = run_restore,
+        [STASIS__WORKER__OPERATION_KIND__QUERY] = run_query,
+        [STASIS__WORKER__OPERATION_KIND__HEALTH_CHECK] = run_health_check,
+        [STASIS__WORKER__OPERATION_KIND__RELOAD_PLUGINS] = run_reload_plugins,
+};
+
+/** The frame with the result; malloc'ed. */
+static uint8_t *pack_result(int r, struct st_error *error, const ProtobufCMessage *response, size_t *ret_size) {
+        Stasis__Worker__Result result = STASIS__WORKER__RESULT__INIT;
+        Stasis__Worker__Report report = STASIS__WORKER__REPORT__INIT;
+        _cleanup_free_ uint8_t *packed = NULL;
+
+        result.has_number = 1;
+        if (r < 0) {
+                result.number = -r;
+                result.message = (char *) st_error_message(error);
+        } else {
+                result.has_response = 1;
+                packed = message_pack(response, &result.response.len);
+                result.response.data = packed;
+        }
+        report.kind_case = STASIS__WORKER__REPORT__KIND_RESULT;
+        report.result = &result;
+        return channel_pack(&report, ret_size);
+}
+
+/**
+ * Becomes the supervisor of what was restored; does not return when that works. The record's directory exists before, and the
+ * answer goes out after the supervisor has written the record.
+ */
+static int become_supervisor(struct worker *worker, int answer_fd, struct st_error **err) {
+        _cleanup_free_ char *program = path_libexec("stasis-supervisor");
+        _cleanup_free_ char *jobs = path_join(path_run_dir(), "jobs");
+        _cleanup_free_ char *dir = path_join(jobs, worker->task->id);
+        _cleanup_free_ char *log = xasprintf("%s/output-%s.log", path_log_dir(), worker->task->id);
+        _cleanup_strv_ struct strv argv = { 0 };
+        sigset_t set;
+        int r;
+
+        r = io_make_directories(dir, 0700);
+        if (r < 0)
+                return st_error_errno(err, r, "cannot make %s", dir);
+        strv_add(&argv, "stasis-supervisor");
+        strv_addf(&argv, "--dir=%s", dir);
+        strv_addf(&argv, "--pid=%d", worker->restored);
+        strv_addf(&argv, "--answer=%d", answer_fd);
+        strv_addf(&argv, "--socket=%d", WORKER_SOCKET_FD);
+        (void) io_set_cloexec(answer_fd, false);
+        if (worker->pty >= 0) {
+                (void) io_make_directories(path_log_dir(), 0700);
+                strv_addf(&argv, "--terminal=%d", worker->pty);
+                strv_addf(&argv, "--log=%s", log);
+                (void) io_set_cloexec(worker->pty, false);
+        }
+        /* Its end may come while we exec: the signal must wait for the supervisor. */
+        sigemptyset(&set);
+        sigaddset(&set, SIGCHLD);
+        sigprocmask(SIG_BLOCK, &set, NULL);
+        execv(program, argv.items);
+        r = -errno;
+        (void) rmdir(dir);
+        return st_error_errno(err, r, "cannot start %s", program);
+}
+
+static void finish(struct worker *worker, int r, struct st_error *error, const ProtobufCMessage *response) {
+        size_t size;
+        _cleanup_free_ uint8_t *frame = pack_result(r, error, response, &size);
+
+        if (r >= 0 && worker->restored > 0) {
+                _cleanup_error_ struct st_error *problem = NULL;
+                _cleanup_close_ int answer = io_memfd("answer", frame, size);
+
+                /* The operation ends here; its directory must not outlive the exec. */
+                worker->operation = operation_free(worker->operation);
+                if (answer < 0 || become_supervisor(worker, answer, &problem) < 0)
+                        st_log_error("process %d runs without a supervisor: %s", worker->restored,
+                                     problem ? st_error_message(problem) : "no memory file");
+        }
+        pthread_mutex_lock(&worker->send_lock);
+        (void) io_write_full(WORKER_SOCKET_FD, frame, size);
+        pthread_mutex_unlock(&worker->send_lock);
+}
+
+static int load_task(struct worker *worker, struct st_error **err) {
+        _cleanup_free_ char *path = xasprintf("/proc/self/fd/%d", WORKER_TASK_FD);
+        _cleanup_free_ char *data = NULL;
+        size_t size;
+        int r;
+
+        r = io_read_file(AT_FDCWD, path, TASK_MAX, &data, &size);
+        if (r < 0)
+                return st_error_errno(err, r, "cannot read the task");
+        close(WORKER_TASK_FD);
+        worker->task = stasis__worker__task__unpack(NULL, size, (const uint8_t *) data);
+        if (!worker->task || !worker->task->config || (size_t) worker->task->operation >= ELEMENTSOF(runners))
+                return st_error_set(err, EBADMSG, "the task is not readable");
+        return settings_from_json(worker->task->config, &worker->config, err);
+}
+
+static int prepare(struct worker *worker, struct st_error **err) {
+        int r = load_task(worker, err);
+        if (r < 0)
+                return r;
+
+        const struct operation_options options = {
+                .config = worker->config,
+                .work_dir = worker->task->workdir,
+                .id = worker->task->id,
+                .uid = worker->task->uid,
+                .gid = worker->task->gid,
+                .cancel_fd = worker->cancel_fd,
+                .report = on_report,
+                .userdata = worker,
+        };
+        logger_set_target(LOGGER_CALL, on_log, worker);
+        logger_set_level((enum st_log_level) worker->task->loglevel);
+        r = operation_new(&options, &worker->operation, err);
+        if (r < 0)
+                return r;
+        engine_load_plugins(worker->config);
+        r = pthread_create(&worker->control, NULL, control_main, worker);
+        return r == 0 ? 0 : st_error_errno(err, r, "cannot start a thread");
+}
+
+int worker_main(void) {
+        struct worker worker = { .send_lock = PTHREAD_MUTEX_INITIALIZER, .pty = -EBADF };
+        _cleanup_error_ struct st_error *error = NULL;
+        _cleanup_(message_freep) ProtobufCMessage *response = NULL;
+        struct stat st;
+        int r;
+
+        if (fstat(WORKER_SOCKET_FD, &st) < 0 || !S_ISSOCK(st.st_mode)) {
+                st_log_error("'stasis worker' is started by the daemon, not by hand");
+                return EXIT_FAILURE;
+        }
+        (void) io_set_cloexec(WORKER_SOCKET_FD, true);
+        (void) io_set_cloexec(WORKER_TASK_FD, true);
+        (void) signal(SIGPIPE, SIG_IGN);
+        worker.cancel_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+
+        r = prepare(&worker, &error);
+        if (r >= 0)
+                r = runners[worker.task->operation](&worker, &response, &error);
+        if (worker.restored > 0)
+                (void) io_set_cloexec(WORKER_SOCKET_FD, false);
+        finish(&worker, r, error, response);
+
+        /* The control thread may still wait for the daemon: the process's end is its end. */
+        operation_free(worker.operation);
+        fflush(NULL);
+        _exit(r < 0 ? EXIT_FAILURE : EXIT_SUCCESS);
+}

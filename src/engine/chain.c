@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "engine/chain.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <time.h>
+
+#include "engine/operation.h"
+#include "plugin/registry.h"
+
+static int chain_add(struct chain *chain, struct chain_link link, struct st_error **err) {
+        if (chain->n == CHAIN_MAX)
+                return st_error_set(err, E2BIG, "the chain has more than %d adapters: %s does not fit", CHAIN_MAX,
+                                    link.name);
+        chain->links[chain->n++] = link;
+        return 0;
+}
+
+int chain_add_dump(struct chain *chain, const char *plugin, const struct st_dump_adapter *adapter,
+                   struct st_error **err) {
+        return chain_add(chain, (struct chain_link){ .name = adapter->name, .plugin = plugin, .dump = adapter->run },
+                         err);
+}
+
+int chain_add_restore(struct chain *chain, const char *plugin, const struct st_restore_adapter *adapter,
+                      struct st_error **err) {
+        return chain_add(chain,
+                         (struct chain_link){ .name = adapter->name, .plugin = plugin, .restore = adapter->run },
+                         err);
+}
+
+static uint64_t now_ns(void) {
+        struct timespec ts;
+        clock_gettime(CLOCK_MONOTONIC, &ts);
+        return (uint64_t) ts.tv_sec * 1000000000u + (uint64_t) ts.tv_nsec;
+}
+
+static void chain_position(struct chain *chain, size_t index) {
+        const struct chain_link *link = &chain->links[index];
+
+        chain->running = index;
+        registry_set_running(link->plugin, link->name);
+        operation_report_position(chain->operation, link->plugin, link->name);
+}
+
+/** Calls one link, timed. What it calls below comes back here, so times nest. */
+static int chain_call(struct chain *chain, size_t index, struct st_dump *dump, struct st_restore *restore,
+                      struct st_error **err) {
+        const struct chain_link *link = &chain->links[index];
+        size_t caller = chain->running;
+        int r;
+
+        r = st_operation_check_cancelled(chain->operation, err);
+        if (r < 0)
+                return r;
+
+        chain_position(chain, index);
+        chain->nested_ns = 0;
+        uint64_t begin = now_ns();
+        if (dump)
+                r = link->dump(dump, &(struct st_dump_next){ chain, index + 1 }, err);
+        else
+                r = link->restore(restore, &(struct st_restore_next){ chain, index + 1 }, err);
+        uint64_t inclusive = now_ns() - begin;
+
+        operation_report_span(chain->operation, link->plugin, link->name, (unsigned) index, inclusive,
+                              inclusive - chain->nested_ns);
+        chain->nested_ns = inclusive;
+        chain_position(chain, caller);
+        return r;
+}
+
+int st_dump_proceed(struct st_dump_next *next, struct st_dump *dump, struct st_error **err) {
+        /* A handler that proceeds has nothing below it: a plugin's mistake, not the user's. */
+        if (next->index >= next->chain->n)
+                return st_error_set(err, EINVAL, "the handler of the dump called the next adapter, but it is the last");
+        return chain_call(next->chain, next->index, dump, NULL, err);
+}
+
+int st_restore_proceed(struct st_restore_next *next, struct st_restore *restore, struct st_error **err) {
+        if (next->index >= next->chain->n)
+                return st_error_set(err, EINVAL, "the handler of the restore called the next adapter, but it is the last");
+        return chain_call(next->chain, next->index, NULL, restore, err);
+}
+
+int chain_run_dump(struct chain *chain, struct st_dump *dump, struct st_error **err) {
+        assert(chain->n > 0);
+        return chain_call(chain, 0, dump, NULL, err);
+}
+
+int chain_run_restore(struct chain *chain, struct st_restore *restore, struct st_error **err) {
+        assert(chain->n > 0);
+        return chain_call(chain, 0, NULL, restore, err);
+}

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/*
+ * The wrapper around every adapter: it tells where the operation is (what a crash is blamed on), measures inclusive and
+ * exclusive time, and stops a cancelled operation between two adapters. That is the whole profiling system.
+ */
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include <stasis/dump.h>
+#include <stasis/operation.h>
+#include <stasis/restore.h>
+
+/** More than the built-in lists and the adapters of any plugin together. */
+#define CHAIN_MAX 64
+
+struct chain_link {
+        const char *name;
+        const char *plugin; /* NULL: built in */
+        st_dump_fn dump;    /* one of these two */
+        st_restore_fn restore;
+};
+
+struct chain {
+        struct st_operation *operation;
+        struct chain_link links[CHAIN_MAX];
+        size_t n;
+        size_t running;     /* index of the link that runs now */
+        uint64_t nested_ns; /* inclusive time of the link that ended last: its caller's share to subtract */
+};
+
+struct st_dump_next {
+        struct chain *chain;
+        size_t index;
+};
+
+struct st_restore_next {
+        struct chain *chain;
+        size_t index;
+};
+
+/** Appends a link. @return 0 or -E2BIG with err */
+int chain_add_dump(struct chain *chain, const char *plugin, const struct st_dump_adapter *adapter,
+                   struct st_error **err);
+int chain_add_restore(struct chain *chain, const char *plugin, const struct st_restore_adapter *adapter,
+                      struct st_error **err);
+
+/** Runs the chain from its first link. */
+int chain_run_dump(struct chain *chain, struct st_dump *dump, struct st_error **err);
+int chain_run_restore(struct chain *chain, struct st_restore *restore, struct st_error **err);

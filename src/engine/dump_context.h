@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/* What the built-in adapters of the dump share; plugins see its first member only. */
+
+#include <stdbool.h>
+
+#include <stasis/dump.h>
+
+#include "criu/criu.h"
+#include "image/image.h"
+#include "process/analysis.h"
+
+struct dump_context {
+        struct st_dump dump; /* first: a struct st_dump of the chain is one of these */
+        enum image_format format;
+        char *partial;                     /* hidden path of the checkpoint while it is written */
+        bool stop;                         /* end the target once the checkpoint is committed */
+        struct process_analysis *analysis; /* of the tree */
+        char *state;                       /* what IMAGE_STATE will hold, JSON */
+        struct criu_binary *criu;
+};
+
+static inline struct dump_context *dump_context(struct st_dump *dump) {
+        return (struct dump_context *) dump;
+}
+
+/** Adds a line for the user to the answer: a warning, or what was found out. */
+void dump_message(struct st_dump *dump, const char *format, ...) ST_PRINTF(2, 3);
+
+/** Did the caller force this boolean option of CRIU off? (DumpReq.Off; `false` in criu_opts means "not set") */
+bool dump_forced_off(const struct st_dump *dump, const char *option);
+
+/* The built-in adapters, in the order of the list in dump.c. */
+int dump_defaults(struct st_dump *dump, struct st_dump_next *next, struct st_error **err);
+int dump_validate(struct st_dump *dump, struct st_dump_next *next, struct st_error **err);
+int dump_storage(struct st_dump *dump, struct st_dump_next *next, struct st_error **err);
+int dump_find_pid(struct st_dump *dump, struct st_dump_next *next, struct st_error **err);
+int dump_analyse(struct st_dump *dump, struct st_dump_next *next, struct st_error **err);
+int dump_shell_job(struct st_dump *dump, struct st_dump_next *next, struct st_error **err);
+int dump_fill_state(struct st_dump *dump, struct st_dump_next *next, struct st_error **err);
+int dump_detect_io_uring(struct st_dump *dump, struct st_dump_next *next, struct st_error **err);
+int dump_external_files(struct st_dump *dump, struct st_dump_next *next, struct st_error **err);
+int dump_network(struct st_dump *dump, struct st_dump_next *next, struct st_error **err);
+int dump_save_state(struct st_dump *dump, struct st_dump_next *next, struct st_error **err);
+int dump_check_criu(struct st_dump *dump, struct st_dump_next *next, struct st_error **err);
+int dump_criu(struct st_dump *dump, struct st_dump_next *next, struct st_error **err);

@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* Adapters of the dump that look at the target: which process it is, and what its analysis means for CRIU's options. */
+
+#include <sys/sysmacros.h>
+
+#include "base/cleanup.h"
+#include "base/memory.h"
+#include "base/messages.h"
+#include "base/text.h"
+#include "engine/dump_context.h"
+#include "engine/state.h"
+#include "process/proc.h"
+
+int dump_find_pid(struct st_dump *dump, struct st_dump_next *next, struct st_error **err) {
+        const Daemon__Process *process = dump->req->details ? dump->req->details->process : NULL;
+
+        if (!process || !process->has_pid || process->pid == 0 || process->pid > INT32_MAX)
+                return st_error_set(err, EINVAL, "the request names no process: Details.Process.PID is missing");
+        dump->pid = (pid_t) process->pid;
+        return st_dump_proceed(next, dump, err);
+}
+
+/** Processes that no tool can dump, each with its reason, before anything is touched. */
+static int check_target(const struct process_analysis *analysis, pid_t pid, struct st_error **err) {
+        const struct process_task *root = &analysis->tasks[0];
+
+        if (pid == 1)
+                return st_error_set(err, EINVAL, "process 1 is the machine's init: it holds everything together and cannot be dumped");
+        if (analysis->kernel_thread)
+                return st_error_set(err, EINVAL, "process %d (%s) is a kernel thread: it has no memory of its own",
+                                    pid, root->command);
+        if (root->state == 'Z' || root->state == 'X')
+                return st_error_set(err, ESRCH, "process %d (%s) has ended already: it is a zombie, its parent %d has not reaped it yet",
+                                    pid, root->command, root->ppid);
+        for (size_t i = 0; i < analysis->n_tasks; i++) {
+                const struct process_task *task = &analysis->tasks[i];
+
+                if (task->pid == getpid())
+                        return st_error_set(err, EINVAL, "process %d is stasis itself, or an ancestor of it", pid);
+                if (task->tracer) {
+                        st_error_set(err, EBUSY, "process %d (%s) is traced by process %d", task->pid, task->command,
+                                     task->tracer);
+                        st_error_hint(err, "end the debugger or strace first: a process has one tracer at most");
+                        return -EBUSY;
+                }
+        }
+        return 0;
+}
+
+int dump_analyse(struct st_dump *dump, struct st_dump_next *next, struct st_error **err) {
+        struct dump_context *context = dump_context(dump);
+        int r;
+
+        if (dump->pid <= 0)
+                return st_error_set(err, EINVAL, "the adapters of type %s found no process", dump->req->type);
+        r = process_analyse(dump->pid, &context->analysis, err);
+        if (r >= 0)
+                r = check_target(context->analysis, dump->pid, err);
+        if (r >= 0)
+                r = st_dump_proceed(next, dump, err);
+        if (r < 0)
+                return st_error_wrap(err, "cannot dump process %d", dump->pid);
+        return r;
+}
+
+/** Switches a boolean option on when the analysis asks for it, unless the caller set it or forced it off. */
+static void detected(struct st_dump *dump, bool found, const char *option, protobuf_c_boolean *has,
+                     protobuf_c_boolean *value) {
+        if (!found || (*has && *value) || dump_forced_off(dump, option))
+                return;
+        *has = *value = 1;
+}
+
+int dump_shell_job(struct st_dump *dump, struct st_dump_next *next, struct st_error **err) {
+        detected(dump, dump_context(dump)->analysis->shell_job, "shell_job", &dump->criu->has_shell_job,
+                 &dump->criu->shell_job);
+        return st_dump_proceed(next, dump, err);
+}
+
+int dump_fill_state(struct st_dump *dump, struct st_dump_next *next, struct st_error **err) {
+        Daemon__ProcessState *state = NULL;
+        int r;
+
+        r = process_state_read(dump->pid, PROCESS_INSPECT | PROCESS_TREE | PROCESS_HOST, &state, err);
+        if (r < 0)
+                return r;
+        message_freep(&dump->resp->state);
+        dump->resp->state = dump->state = state;
+        return st_dump_proceed(next, dump, err);
+}
+
+int dump_detect_io_uring(struct st_dump *dump, struct st_dump_next *next, struct st_error **err) {
+        const struct process_fds *urings = &dump_context(dump)->analysis->io_urings;
+
+        if (urings->n > 0) {
+                st_error_set(err, EOPNOTSUPP, "process %d uses io_uring (descriptor %d), which CRIU cannot dump",
+                             urings->items[0].pid, urings->items[0].fd);
+                st_error_hint(err, "turn io_uring off in the program's settings, or by sysctl kernel.io_uring_disabled=2 before it starts");
+                return -EOPNOTSUPP;
+        }
+        return st_dump_proceed(next, dump, err);
+}
+
+int dump_external_files(struct st_dump *dump, struct st_dump_next *next, struct st_error **err) {
+        const struct process_fds *pipes = &dump_context(dump)->analysis->external_pipes;
+
+        for (size_t i = 0; i < pipes->n; i++)
+                dump_message(dump,
+                             "descriptor %d of process %d is a pipe to a process outside: its restore needs --out FILE",
+                             pipes->items[i].fd, pipes->items[i].pid);
+        return st_dump_proceed(next, dump, err);
+}
+
+int dump_network(struct st_dump *dump, struct st_dump_next *next, struct st_error **err) {
+        const struct process_analysis *analysis = dump_context(dump)->analysis;
+        Criu__CriuOpts *criu = dump->criu;
+
+        /* tcp_close says what to do with connections, too: CRIU refuses both at once. */
+        if (!(criu->has_tcp_close && criu->tcp_close))
+                detected(dump, analysis->tcp_established, "tcp_established", &criu->has_tcp_established,
+                         &criu->tcp_established);
+        detected(dump, analysis->ext_unix, "ext_unix_sk", &criu->has_ext_unix_sk, &criu->ext_unix_sk);
+        return st_dump_proceed(next, dump, err);
+}
+
+int dump_save_state(struct st_dump *dump, struct st_dump_next *next, struct st_error **err) {
+        struct dump_context *context = dump_context(dump);
+
+        context->state = state_to_json(dump, context->analysis);
+        return st_dump_proceed(next, dump, err);
+}
+
+int dump_check_criu(struct st_dump *dump, struct st_dump_next *next, struct st_error **err) {
+        struct dump_context *context = dump_context(dump);
+        const char *configured = st_arguments_string(st_operation_config(dump->operation), "CRIU.BinaryPath");
+        int r;
+
+        r = criu_find(configured, &context->criu, err);
+        if (r < 0)
+                return r;
+        return st_dump_proceed(next, dump, err);
+}

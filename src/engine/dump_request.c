@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* Adapters of the dump that look at nothing but the request: defaults, validation, where the checkpoint goes. */
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#include "base/cleanup.h"
+#include "base/io.h"
+#include "base/memory.h"
+#include "base/messages.h"
+#include "base/path.h"
+#include "base/text.h"
+#include "criu/options.h"
+#include "engine/dump_context.h"
+#include "engine/operation.h"
+#include "plugin/registry.h"
+
+/* CRIU's own default, 1 MiB, is less than many an unlinked log. */
+#define GHOST_LIMIT_DEFAULT 10000000
+
+static void default_string(char **field, const char *value) {
+        if (isempty(*field))
+                message_set_string(field, value);
+}
+
+/** PID of the request, for the default name; 0: not known. */
+static uint32_t request_pid(const Daemon__DumpReq *req) {
+        const Daemon__Process *process = req->details ? req->details->process : NULL;
+        return process && process->has_pid ? process->pid : 0;
+}
+
+/** dump-TYPE-JID-or-PID-TIME */
+static char *default_name(const Daemon__DumpReq *req) {
+        const char *jid = req->details ? req->details->jid : NULL;
+
+        if (!isempty(jid))
+                return xasprintf("dump-%s-%s-%lld", req->type, jid, (long long) time(NULL));
+        if (request_pid(req))
+                return xasprintf("dump-%s-%u-%lld", req->type, request_pid(req), (long long) time(NULL));
+        return xasprintf("dump-%s-%lld", req->type, (long long) time(NULL));
+}
+
+/** CRIU.ManageCgroups as the enum of criu_opts. */
+static int default_manage_cgroups(struct st_dump *dump, const char *mode, struct st_error **err) {
+        const ProtobufCEnumDescriptor *modes = &criu__criu_cg_mode__descriptor;
+        char name[16] = "";
+
+        for (size_t i = 0; mode[i] && i + 1 < sizeof(name); i++)
+                name[i] = (mode[i] >= 'a' && mode[i] <= 'z') ? (char) (mode[i] - 'a' + 'A') : mode[i];
+
+        const ProtobufCEnumValue *value = protobuf_c_enum_descriptor_get_value_by_name(modes, name);
+        if (!value && streq(name, "NONE"))
+                value = protobuf_c_enum_descriptor_get_value_by_name(modes, "CG_NONE");
+        if (!value)
+                return st_error_set(err, EINVAL, "CRIU.ManageCgroups: unknown mode %s", mode);
+        dump->criu->has_manage_cgroups_mode = 1;
+        dump->criu->manage_cgroups_mode = (Criu__CriuCgMode) value->value;
+        return 0;
+}
+
+int dump_defaults(struct st_dump *dump, struct st_dump_next *next, struct st_error **err) {
+        const struct st_arguments *config = st_operation_config(dump->operation);
+        struct dump_context *context = dump_context(dump);
+        Criu__CriuOpts *criu = dump->criu;
+        int r;
+
+        default_string(&dump->req->dir, st_arguments_string(config, "Checkpoint.Dir"));
+        default_string(&dump->req->compression, st_arguments_string(config, "Checkpoint.Compression"));
+        if (isempty(dump->req->name)) {
+                free(dump->req->name);
+                dump->req->name = default_name(dump->req);
+        }
+
+        if (!criu->has_log_level || criu->log_level <= 0) {
+                criu->has_log_level = 1;
+                criu->log_level = (int32_t) st_arguments_int(config, "CRIU.LogLevel");
+        }
+        /* A dump never ends what it dumps unless told to: present and false. */
+        if (!criu->has_leave_running) {
+                criu->has_leave_running = 1;
+                criu->leave_running = st_arguments_bool(config, "CRIU.LeaveRunning");
+        }
+        context->stop = !criu->leave_running;
+        if (!criu->has_ghost_limit || criu->ghost_limit == 0) {
+                criu->has_ghost_limit = 1;
+                criu->ghost_limit = GHOST_LIMIT_DEFAULT;
+        }
+        if (!criu->has_ext_masters && !dump_forced_off(dump, "ext_masters")) {
+                criu->has_ext_masters = 1;
+                criu->ext_masters = 1;
+        }
+        if (!criu->has_manage_cgroups_mode) {
+                r = default_manage_cgroups(dump, st_arguments_string(config, "CRIU.ManageCgroups"), err);
+                if (r < 0)
+                        return r;
+        }
+        return st_dump_proceed(next, dump, err);
+}
+
+static bool type_exists(const char *type) {
+        if (streq(type, "process"))
+                return true;
+        const struct plugin_entry *plugin = registry_find(type);
+        return plugin && (registry_feature(plugin, ST_FEATURE_dump_command) ||
+                          registry_feature(plugin, ST_FEATURE_dump_handler) ||
+                          registry_feature(plugin, ST_FEATURE_dump_middleware));
+}
+
+static int validate_off(const struct st_dump *dump, struct st_error **err) {
+        for (size_t i = 0; i < dump->req->n_off; i++)
+                if (!criu_options_boolean(dump->req->off[i]))
+                        return st_error_set(err, EINVAL, "%s cannot be forced off: it is no boolean option of CRIU",
+                                            dump->req->off[i]);
+        return 0;
+}
+
+int dump_validate(struct st_dump *dump, struct st_dump_next *next, struct st_error **err) {
+        struct dump_context *context = dump_context(dump);
+        const Daemon__DumpReq *req = dump->req;
+        int r;
+
+        if (!type_exists(req->type)) {
+                st_error_set(err, EINVAL, "cannot dump a %s: no plugin for it is loaded", req->type);
+                st_error_hint(err, "see 'stasis features --errors'");
+                return -EINVAL;
+        }
+        if (req->has_action && req->action != DAEMON__DUMP_ACTION__DUMP)
+                return st_error_set(err, EOPNOTSUPP, "freezing without a dump is not implemented");
+        if (req->has_streams && req->streams > 1)
+                return st_error_set(err, EOPNOTSUPP, "a checkpoint in %d streams is not implemented", req->streams);
+        if (!isempty(req->gpufreezetype))
+                return st_error_set(err, EOPNOTSUPP, "GPUFreezeType: GPUs are not supported");
+        if (!path_is_name(req->name))
+                return st_error_set(err, EINVAL, "bad name '%s' for a checkpoint: it must be a single file name",
+                                    req->name);
+        r = validate_off(dump, err);
+        if (r < 0)
+                return r;
+        r = image_format_from_text(req->compression, &context->format, err);
+        if (r < 0)
+                return r;
+        return st_dump_proceed(next, dump, err);
+}
+
+/** Can a file be made in the directory? Asked before anything is frozen: a read-only or full disk shows here. */
+static int probe_directory(const char *dir, struct st_error **err) {
+        _cleanup_free_ char *path = xasprintf("%s/.stasis-probe-%d", dir, (int) getpid());
+        _cleanup_close_ int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+
+        if (fd < 0) {
+                int number = errno;
+                st_error_errno(err, number, "cannot write to %s", dir);
+                st_error_hint(err, number == ENOSPC ? "free space there, or choose another directory with --dir"
+                                                    : "choose another directory with --dir");
+                return -number;
+        }
+        (void) unlink(path);
+        return 0;
+}
+
+/** @return the topmost directory of the path that does not exist yet, malloc'ed; NULL when all exist */
+static char *first_missing(const char *dir) {
+        char *missing = NULL;
+        char *at = xstrdup(dir);
+
+        while (access(at, F_OK) < 0 && errno == ENOENT && !streq(at, "/")) {
+                char *parent = path_directory(at);
+                free(missing);
+                missing = at;
+                at = parent;
+        }
+        free(at);
+        return missing;
+}
+
+/** Removes directories that we made for a checkpoint that was not to be, as long as they are empty. */
+static void remove_made(const char *dir, const char *first_made) {
+        char *at = xstrdup(dir);
+
+        while (rmdir(at) == 0 && !streq(at, first_made)) {
+                char *parent = path_directory(at);
+                free(at);
+                at = parent;
+        }
+        free(at);
+}
+
+static int prepare_destination(struct st_dump *dump, const char *dir, struct st_error **err) {
+        struct stat st;
+        int r;
+
+        r = io_make_directories(dir, 0700);
+        if (r < 0)
+                return st_error_errno(err, r, "cannot make the directory %s", dir);
+        if (lstat(dump->destination, &st) == 0) {
+                st_error_set(err, EEXIST, "%s exists already", dump->destination);
+                st_error_hint(err, "choose another --name, or remove it");
+                return -EEXIST;
+        }
+        return probe_directory(dir, err);
+}
+
+int dump_storage(struct st_dump *dump, struct st_dump_next *next, struct st_error **err) {
+        struct dump_context *context = dump_context(dump);
+        _cleanup_free_ char *dir = NULL, *name = NULL, *made = NULL;
+        int r;
+
+        if (strstr(dump->req->dir, "://"))
+                return st_error_set(err, EOPNOTSUPP, "no plugin for the storage %s is loaded", dump->req->dir);
+
+        dir = path_absolute(dump->req->dir);
+        name = xasprintf("%s%s", dump->req->name, image_format_suffix(context->format));
+        if (!path_is_name(name))
+                return st_error_set(err, ENAMETOOLONG, "the name '%s' is too long for a file", name);
+        dump->destination = path_join(dir, name);
+        context->partial = image_partial_path(dump->destination, operation_id(dump->operation));
+
+        made = first_missing(dir);
+        r = prepare_destination(dump, dir, err);
+        if (r >= 0)
+                r = st_dump_proceed(next, dump, err);
+        if (r < 0 && made)
+                remove_made(dir, made);
+        return r;
+}

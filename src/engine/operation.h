@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/* Making and ending operations (stasis/operation.h): in a worker for the daemon, or inside the command line. */
+
+#include <stdbool.h>
+
+#include <stasis/operation.h>
+
+#include "stasis/v1/worker.pb-c.h"
+
+/**
+ * Where an operation's reports go: progress, positions and spans. Called on any thread of the operation, one call at a time.
+ * Log lines go through the logger.
+ */
+typedef void (*operation_report)(const Stasis__Worker__Report *report, void *userdata);
+
+struct operation_options {
+        const struct st_arguments *config;
+        const char *work_dir; /* NULL: made by the operation, below the run directory */
+        const char *id;       /* NULL: made */
+        uid_t uid;
+        gid_t gid;
+        bool no_server;
+        int cancel_fd;        /* polls readable when to be cancelled */
+        operation_report report;
+        void *userdata;
+};
+
+int operation_new(const struct operation_options *options, struct st_operation **ret, struct st_error **err);
+
+/** Removes the work directory, and with it whatever it recorded as partial. */
+struct st_operation *operation_free(struct st_operation *operation);
+static inline void operation_freep(struct st_operation **operation) {
+        *operation = operation_free(*operation);
+}
+
+const char *operation_id(const struct st_operation *operation);
+
+/** A descriptor with a lock on the work directory; a child that inherits it keeps the directory from being cleaned up. */
+int operation_lock_fd(const struct st_operation *operation);
+
+/** The reason once cancelled: set by whoever cancels (a worker learns it from the daemon); 0: ECANCELED. */
+void operation_set_cancel_reason(struct st_operation *operation, int number);
+
+/** Records a hidden path that must not outlive the operation, before it is made. Survives kill -9 of us. */
+int operation_record_partial(struct st_operation *operation, const char *path, struct st_error **err);
+
+void operation_report_position(struct st_operation *operation, const char *plugin, const char *adapter);
+void operation_report_span(struct st_operation *operation, const char *plugin, const char *adapter, unsigned depth,
+                           uint64_t inclusive_ns, uint64_t exclusive_ns);

@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "engine/restore_context.h"
+
+#include <stdarg.h>
+
+#include "base/cleanup.h"
+#include "base/memory.h"
+#include "base/messages.h"
+#include "engine/chain.h"
+#include "engine/engine.h"
+#include "plugin/registry.h"
+
+/* Places in the list where the adapters of the request's type are slotted in. */
+enum restore_slot { BUILT_IN, TYPE_ADAPTERS_EARLY, TYPE_ADAPTERS_LATE, HANDLER };
+
+/* The chain of a restore, outermost first: it mirrors the dump's. */
+static const struct restore_step {
+        struct st_restore_adapter adapter;
+        enum restore_slot slot;
+} steps[] = {
+        { { "defaults", restore_defaults }, BUILT_IN },
+        { { "validate", restore_validate }, BUILT_IN },
+        { { "pid file", restore_pid_file }, BUILT_IN },
+        { { "storage", restore_storage }, BUILT_IN },
+        { { "type, early", NULL }, TYPE_ADAPTERS_EARLY },
+        { { "reload state", restore_reload_state }, BUILT_IN },
+        { { "network options", restore_network }, BUILT_IN },
+        { { "type, late", NULL }, TYPE_ADAPTERS_LATE },
+        { { "check PIDs", restore_check_pids }, BUILT_IN },
+        { { "inherit files", restore_inherit_files }, BUILT_IN },
+        { { "terminal", restore_terminal }, BUILT_IN },
+        { { "check CRIU", restore_check_criu }, BUILT_IN },
+        { { "CRIU", restore_criu }, HANDLER },
+};
+
+void restore_message(struct st_restore *restore, const char *format, ...) {
+        va_list ap;
+        va_start(ap, format);
+        message_append(&restore->resp->n_messages, &restore->resp->messages, xvasprintf(format, ap));
+        va_end(ap);
+}
+
+bool restore_forced_off(const struct st_restore *restore, const char *option) {
+        for (size_t i = 0; i < restore->req->n_off; i++)
+                if (streq(restore->req->off[i], option))
+                        return true;
+        return false;
+}
+
+int st_restore_inherit_fd(struct st_restore *restore, int fd, const char *key, struct st_error **err) {
+        struct restore_context *context = restore_context(restore);
+        Criu__InheritFd *entry;
+
+        if (fd < 0 || isempty(key))
+                return st_error_set(err, EINVAL, "an inherited descriptor needs a descriptor and a key");
+
+        GROW(context->fds, context->n_fds, context->room_fds);
+        context->fds[context->n_fds++] = (struct spawn_fd){ .fd = fd, .number = fd };
+        entry = message_new(&criu__inherit_fd__descriptor);
+        entry->key = xstrdup(key);
+        entry->fd = fd;
+        message_append(&restore->criu->n_inherit_fd, &restore->criu->inherit_fd, entry);
+        return 0;
+}
+
+static int add_type_adapters(const char *plugin, const void *value, void *userdata, struct st_error **err) {
+        const struct st_restore_adapters *adapters = value;
+
+        for (size_t i = 0; i < adapters->n; i++) {
+                int r = chain_add_restore(userdata, plugin, &adapters->adapters[i], err);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+static int add_handler(const char *plugin, const void *value, void *userdata, struct st_error **err) {
+        return chain_add_restore(userdata, plugin, value, err);
+}
+
+/** Adds what a plugin has for a place in the list. @return -EOPNOTSUPP when the place stays empty */
+static int add_slot(struct chain *chain, enum restore_slot slot, const char *type) {
+        switch (slot) {
+        case TYPE_ADAPTERS_EARLY:
+                return feature_if_available(restore_middleware_early, add_type_adapters, chain, NULL, type);
+        case TYPE_ADAPTERS_LATE:
+                return feature_if_available(restore_middleware_late, add_type_adapters, chain, NULL, type);
+        case HANDLER:
+                return feature_if_available(restore_handler, add_handler, chain, NULL, type);
+        default:
+                return -EOPNOTSUPP;
+        }
+}
+
+static int build_chain(struct chain *chain, const char *type, struct st_error **err) {
+        bool process = streq(type, "process");
+
+        for (size_t i = 0; i < ELEMENTSOF(steps); i++) {
+                int r = process ? -EOPNOTSUPP : add_slot(chain, steps[i].slot, type);
+
+                if (r == -EOPNOTSUPP)
+                        r = steps[i].adapter.run ? chain_add_restore(chain, NULL, &steps[i].adapter, err) : 0;
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+int engine_restore(struct st_operation *operation, Daemon__RestoreReq *req, Daemon__RestoreResp *resp, int *ret_pty,
+                   struct st_error **err) {
+        if (!req->type)
+                req->type = xstrdup("process");
+        if (!req->criu)
+                req->criu = message_new(&criu__criu_opts__descriptor);
+
+        struct restore_context context = {
+                .restore = {
+                        .size = sizeof(struct st_restore),
+                        .operation = operation,
+                        .req = req,
+                        .resp = resp,
+                        .criu = req->criu,
+                },
+                .pty = -EBADF,
+        };
+        struct chain chain = { .operation = operation };
+        int r;
+
+        r = build_chain(&chain, req->type, err);
+        if (r >= 0)
+                r = chain_run_restore(&chain, &context.restore, err);
+
+        image_free(context.image);
+        saved_state_free(context.saved);
+        criu_binary_free(context.criu);
+        free(context.fds);
+        if (r < 0 && context.pty >= 0) {
+                close(context.pty);
+                context.pty = -EBADF;
+        }
+        *ret_pty = context.pty;
+        return r;
+}

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/* What the built-in adapters of the restore share; plugins see its first member only. */
+
+#include <stdbool.h>
+
+#include <stasis/restore.h>
+
+#include "base/spawn.h"
+#include "criu/criu.h"
+#include "engine/state.h"
+#include "image/image.h"
+
+struct restore_context {
+        struct st_restore restore; /* first: a struct st_restore of the chain is one of these */
+        struct image *image;
+        struct saved_state *saved; /* NULL: the checkpoint was not made by stasis */
+        struct criu_binary *criu;
+        struct spawn_fd *fds; /* descriptors for CRIU; their keys are in the options */
+        size_t n_fds, room_fds;
+        int pty; /* master of a terminal made for the job, or -EBADF */
+};
+
+static inline struct restore_context *restore_context(struct st_restore *restore) {
+        return (struct restore_context *) restore;
+}
+
+/** Adds a line for the user to the answer. */
+void restore_message(struct st_restore *restore, const char *format, ...) ST_PRINTF(2, 3);
+
+/** Did the caller force this boolean option of CRIU off? */
+bool restore_forced_off(const struct st_restore *restore, const char *option);
+
+/* The built-in adapters, in the order of the list in restore.c. */
+int restore_defaults(struct st_restore *restore, struct st_restore_next *next, struct st_error **err);
+int restore_validate(struct st_restore *restore, struct st_restore_next *next, struct st_error **err);
+int restore_pid_file(struct st_restore *restore, struct st_restore_next *next, struct st_error **err);
+int restore_storage(struct st_restore *restore, struct st_restore_next *next, struct st_error **err);
+int restore_reload_state(struct st_restore *restore, struct st_restore_next *next, struct st_error **err);
+int restore_network(struct st_restore *restore, struct st_restore_next *next, struct st_error **err);
+int restore_check_pids(struct st_restore *restore, struct st_restore_next *next, struct st_error **err);
+int restore_inherit_files(struct st_restore *restore, struct st_restore_next *next, struct st_error **err);
+int restore_terminal(struct st_restore *restore, struct st_restore_next *next, struct st_error **err);
+int restore_check_criu(struct st_restore *restore, struct st_restore_next *next, struct st_error **err);
+int restore_criu(struct st_restore *restore, struct st_restore_next *next, struct st_error **err);

@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * The handler of the restore: CRIU, served from the checkpoint. The restored root becomes our own child
+ * (--restore-sibling), with its PID; CRIU itself ends.
+ */
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/pidfd.h>
+#include <sys/wait.h>
+
+#include <stasis/log.h>
+
+#include "base/cleanup.h"
+#include "base/io.h"
+#include "base/memory.h"
+#include "base/path.h"
+#include "base/text.h"
+#include "engine/memory_budget.h"
+#include "engine/operation.h"
+#include "engine/restore_context.h"
+#include "image/serve.h"
+
+/* After its stream was closed CRIU ends by itself within 100 ms; it is asked again, then made to. */
+#define CRIU_TERM_AFTER_MS 10000
+#define CRIU_KILL_AFTER_MS 20000
+
+struct run {
+        struct restore_context *context;
+        struct serve *serve;
+        int pidfd;
+        pid_t criu;
+        struct st_error *failure;
+};
+
+static void on_served(uint64_t done, uint64_t total, void *userdata) {
+        struct run *run = userdata;
+        st_operation_progress(run->context->restore.operation, "restoring", done, total);
+}
+
+/** Waits for CRIU's end; a wish to cancel closes its stream, and it fails. */
+static int supervise(struct run *run, int *ret_status, struct st_error **err) {
+        int timeout = -1, signal_next = SIGTERM;
+
+        for (;;) {
+                struct pollfd polled[] = {
+                        { .fd = run->pidfd, .events = POLLIN },
+                        { .fd = run->failure ? -1 : st_operation_cancel_fd(run->context->restore.operation),
+                          .events = POLLIN },
+                };
+                int n = poll(polled, ELEMENTSOF(polled), timeout);
+
+                if (n < 0 && errno != EINTR)
+                        return st_error_errno(err, errno, "cannot wait for CRIU");
+                if (n == 0) {
+                        /* It once hung in a futex when its tasks were killed under it. */
+                        (void) pidfd_send_signal(run->pidfd, signal_next, NULL, 0);
+                        signal_next = SIGKILL;
+                        timeout = CRIU_KILL_AFTER_MS - CRIU_TERM_AFTER_MS;
+                } else if (n > 0 && polled[0].revents) {
+                        int r = spawn_wait(run->criu, ret_status);
+                        return r < 0 ? st_error_errno(err, r, "cannot wait for CRIU") : 0;
+                } else if (n > 0 && polled[1].revents) {
+                        (void) st_operation_check_cancelled(run->context->restore.operation, &run->failure);
+                        serve_abort(run->serve);
+                        timeout = CRIU_TERM_AFTER_MS;
+                }
+        }
+}
+
+/** CRIU leaves a zombie behind a failed restore that holds the PID: we are its parent. */
+static void reap_leftovers(void) {
+        int status;
+
+        for (int ms = 0; ms < 2000; ms += 10) {
+                pid_t pid = waitpid(-1, &status, WNOHANG);
+                if (pid < 0)
+                        return;
+                if (pid == 0)
+                        (void) poll(NULL, 0, 10);
+        }
+}
+
+static int read_pid(const char *path, pid_t *ret, struct st_error **err) {
+        _cleanup_free_ char *text = NULL;
+        int r = io_read_file(AT_FDCWD, path, 64, &text, NULL);
+
+        if (r < 0)
+                return st_error_errno(err, r, "CRIU wrote no PID file %s", path);
+        text[strcspn(text, "\n")] = '\0';
+        if (text_to_pid(text, ret) < 0)
+                return st_error_set(err, EBADMSG, "CRIU's PID file %s holds '%s'", path, text);
+        return 0;
+}
+
+/** Makes one error of a failed restore. Damage that the server found is the root cause of what CRIU said after it. */
+static int fail(struct run *run, int status, int serve_result, struct st_error *serve_error, struct st_error **err) {
+        struct restore_context *context = run->context;
+        _cleanup_free_ char *name = xasprintf("restore-%s", operation_id(context->restore.operation));
+
+        reap_leftovers();
+        if (run->failure) {
+                st_error_free(serve_error);
+                return st_error_move(err, TAKE_PTR(run->failure));
+        }
+        if (serve_result < 0 && serve_result != -EPIPE && serve_result != -ECONNRESET)
+                return st_error_move(err, serve_error);
+        st_error_free(serve_error);
+        return criu_fail(st_operation_work_dir(context->restore.operation), CRIU_RESTORE, status, name, 0, err);
+}
+
+static int start(struct run *run, const char *pid_file, struct st_error **err) {
+        struct restore_context *context = run->context;
+        const Criu__CriuOpts *criu_options = context->restore.criu;
+        struct criu_run criu = {
+                .binary = context->criu,
+                .operation = CRIU_RESTORE,
+                .options = criu_options,
+                .work_dir = st_operation_work_dir(context->restore.operation),
+                .leave_stopped = criu_options->has_leave_stopped && criu_options->leave_stopped,
+                .pid_file = pid_file,
+                .fds = context->fds,
+                .n_fds = context->n_fds,
+                .in_session = criu_options->has_shell_job && criu_options->shell_job,
+                .lock_fd = operation_lock_fd(context->restore.operation),
+        };
+        uint64_t budget = memory_budget(st_operation_config(context->restore.operation));
+        int r;
+
+        r = serve_start(context->image, criu.work_dir, budget, "/var/tmp", on_served, run, &run->serve, err);
+        if (r < 0)
+                return r;
+        run->criu = criu_start(&criu, &run->pidfd, err);
+        if (run->criu < 0) {
+                serve_abort(run->serve);
+                (void) serve_finish(run->serve, NULL);
+                return (int) run->criu;
+        }
+        return 0;
+}
+
+static int run_criu(struct run *run, const char *pid_file, struct st_error **err) {
+        struct st_error *serve_error = NULL;
+        int status = 0, serve_result, r;
+
+        r = start(run, pid_file, err);
+        if (r < 0)
+                return r;
+        r = supervise(run, &status, err);
+        if (r < 0)
+                serve_abort(run->serve);
+        serve_result = serve_finish(run->serve, &serve_error);
+        if (r < 0) {
+                st_error_free(serve_error);
+                return r;
+        }
+        if (status != 0)
+                return fail(run, status, serve_result, serve_error, err);
+        st_error_free(serve_error);
+        return read_pid(pid_file, &run->context->restore.pid, err);
+}
+
+int restore_criu(struct st_restore *restore, struct st_restore_next *next, struct st_error **err) {
+        struct run run = { .context = restore_context(restore), .pidfd = -EBADF };
+        _cleanup_free_ char *pid_file = path_join(st_operation_work_dir(restore->operation), "pid");
+        struct criu_statistics statistics;
+        int r;
+
+        (void) next;
+        r = run_criu(&run, pid_file, err);
+        st_error_free(run.failure);
+        if (run.pidfd >= 0)
+                close(run.pidfd);
+        if (r < 0)
+                return r;
+        if (criu_statistics_read(st_operation_work_dir(restore->operation), CRIU_RESTORE, &statistics) == 0)
+                st_log_info("process %d was restored in %.1f ms, %llu pages", restore->pid,
+                            (double) statistics.restore_us / 1000, (unsigned long long) statistics.pages_restored);
+        restore->resp->has_pid = 1;
+        restore->resp->pid = (uint32_t) restore->pid;
+        return 0;
+}

@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* Adapters of the restore that look at this machine: PIDs that must be free, and where descriptors of the tree lead now. */
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/memory.h"
+#include "base/path.h"
+#include "base/text.h"
+#include "engine/restore_context.h"
+#include "process/proc.h"
+
+/* A zombie whose parent reaps late (PID 1 of some machines takes a second) is worth a moment. */
+#define ZOMBIE_WAIT_MS 5000
+#define ZOMBIE_STEP_MS 20
+
+/** Waits while the number belongs to a zombie. @return 0 or the reason to stop waiting, a cancellation */
+static int wait_for_zombie(struct st_restore *restore, pid_t pid, int *budget_ms, struct st_error **err) {
+        struct proc_stat stat;
+
+        while (*budget_ms > 0 && proc_read_stat(pid, &stat) == 0 && stat.state == 'Z') {
+                int r = st_operation_check_cancelled(restore->operation, err);
+                if (r < 0)
+                        return r;
+                (void) poll(NULL, 0, ZOMBIE_STEP_MS);
+                *budget_ms -= ZOMBIE_STEP_MS;
+        }
+        return 0;
+}
+
+int restore_check_pids(struct st_restore *restore, struct st_restore_next *next, struct st_error **err) {
+        const struct saved_state *saved = restore_context(restore)->saved;
+        int budget_ms = ZOMBIE_WAIT_MS;
+
+        for (size_t i = 0; saved && i < saved->n_tasks; i++) {
+                pid_t pid = saved->tasks[i].pid;
+                int r = wait_for_zombie(restore, pid, &budget_ms, err);
+                if (r < 0)
+                        return r;
+
+                _cleanup_free_ char *holder = proc_describe_pid(pid);
+                if (holder) {
+                        st_error_set(err, EEXIST, "PID %d is taken by %s", pid, holder);
+                        st_error_hint(err, "end that process first, or restore in a new PID namespace: 'unshare --pid --fork --mount-proc'");
+                        return -EEXIST;
+                }
+        }
+        return st_restore_proceed(next, restore, err);
+}
+
+/** Has the pipe been handed over already, by another descriptor of it? */
+static bool is_inherited(const struct st_restore *restore, const char *key) {
+        for (size_t i = 0; i < restore->criu->n_inherit_fd; i++)
+                if (streq(restore->criu->inherit_fd[i]->key, key))
+                        return true;
+        return false;
+}
+
+/**
+ * What takes the place of a pipe to a process that was outside the tree: the file of --out, or in the command line the
+ * same standard stream of ours. @return a descriptor of its own or -errno
+ */
+static int replacement(struct st_restore *restore, const struct process_fd *pipe, struct st_error **err) {
+        const char *out = restore->req->log;
+        int fd;
+
+        if (!isempty(out)) {
+                _cleanup_free_ char *path = path_absolute(out);
+                fd = pipe->writable ? open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0600)
+                                    : open("/dev/null", O_RDONLY | O_CLOEXEC);
+                if (fd < 0)
+                        return st_error_errno(err, errno, "cannot open %s", pipe->writable ? path : "/dev/null");
+                return fd;
+        }
+        if (st_operation_no_server(restore->operation) && pipe->fd <= STDERR_FILENO) {
+                fd = fcntl(pipe->fd, F_DUPFD_CLOEXEC, 3);
+                if (fd < 0)
+                        return st_error_errno(err, errno, "cannot hand over descriptor %d", pipe->fd);
+                return fd;
+        }
+        st_error_set(err, EINVAL, "descriptor %d of process %d was a pipe %s a process outside the checkpoint",
+                     pipe->fd, pipe->pid, pipe->writable ? "to" : "from");
+        st_error_hint(err, "say with --out FILE where its output shall go");
+        return -EINVAL;
+}
+
+int restore_inherit_files(struct st_restore *restore, struct st_restore_next *next, struct st_error **err) {
+        const struct saved_state *saved = restore_context(restore)->saved;
+        size_t n = saved ? saved->n_pipes : 0, opened = 0;
+        _cleanup_free_ int *fds = xcalloc(n + 1, sizeof(int));
+        int r = 0;
+
+        for (size_t i = 0; i < n && r >= 0; i++) {
+                _cleanup_free_ char *key = xasprintf("pipe:[%llu]", (unsigned long long) saved->pipes[i].inode);
+
+                if (is_inherited(restore, key))
+                        continue;
+                r = replacement(restore, &saved->pipes[i], err);
+                if (r >= 0) {
+                        fds[opened++] = r;
+                        r = st_restore_inherit_fd(restore, r, key, err);
+                }
+        }
+        if (r >= 0)
+                r = st_restore_proceed(next, restore, err);
+        for (size_t i = 0; i < opened; i++)
+                close(fds[i]);
+        return r;
+}
+
+/** A fresh terminal that we lead a session on: what was a shell's job gets it in the place of the shell's. */
+static int make_terminal(int *ret_master, int *ret_slave, struct st_error **err) {
+        _cleanup_close_ int master = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+        _cleanup_close_ int slave = -EBADF;
+
+        if (master < 0 || grantpt(master) < 0 || unlockpt(master) < 0)
+                return st_error_errno(err, errno, "cannot make a terminal for the job");
+        slave = ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
+        if (slave < 0)
+                return st_error_errno(err, errno, "cannot open the job's terminal");
+
+        if (getsid(0) != getpid() && setsid() < 0) {
+                int number = errno;
+                st_error_errno(err, number, "cannot lead a session for the job's terminal");
+                st_error_hint(err, "run it from a terminal, or by 'setsid --wait'");
+                return -number;
+        }
+        if (ioctl(slave, TIOCSCTTY, 0) < 0)
+                return st_error_errno(err, errno, "cannot make the terminal the job's own");
+        *ret_master = TAKE_FD(master);
+        *ret_slave = TAKE_FD(slave);
+        return 0;
+}
+
+/** Gives CRIU a terminal as its standard streams: the one that a shell job is restored on. */
+static void use_terminal(struct restore_context *context, const int fds[3]) {
+        for (int i = 0; i < 3; i++) {
+                GROW(context->fds, context->n_fds, context->room_fds);
+                context->fds[context->n_fds++] = (struct spawn_fd){ .fd = fds[i], .number = i };
+        }
+}
+
+int restore_terminal(struct st_restore *restore, struct st_restore_next *next, struct st_error **err) {
+        struct restore_context *context = restore_context(restore);
+        _cleanup_close_ int slave = -EBADF;
+        int r;
+
+        if (!restore->criu->has_shell_job || !restore->criu->shell_job)
+                return st_restore_proceed(next, restore, err);
+
+        if (st_operation_no_server(restore->operation) && isatty(STDIN_FILENO))
+                use_terminal(context, (const int[]){ STDIN_FILENO, STDIN_FILENO, STDIN_FILENO });
+        else {
+                r = make_terminal(&context->pty, &slave, err);
+                if (r < 0)
+                        return r;
+                use_terminal(context, (const int[]){ slave, slave, slave });
+        }
+        return st_restore_proceed(next, restore, err);
+}

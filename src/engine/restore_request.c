@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* Adapters of the restore that look at the request and the checkpoint: defaults, validation, PID file, storage, state. */
+
+#include <fcntl.h>
+
+#include "base/cleanup.h"
+#include "base/io.h"
+#include "base/memory.h"
+#include "base/messages.h"
+#include "base/path.h"
+#include "base/text.h"
+#include "criu/options.h"
+#include "engine/restore_context.h"
+#include "plugin/registry.h"
+
+int restore_defaults(struct st_restore *restore, struct st_restore_next *next, struct st_error **err) {
+        Criu__CriuOpts *criu = restore->criu;
+
+        if (!criu->has_log_level || criu->log_level <= 0) {
+                criu->has_log_level = 1;
+                criu->log_level = (int32_t) st_arguments_int(st_operation_config(restore->operation), "CRIU.LogLevel");
+        }
+        return st_restore_proceed(next, restore, err);
+}
+
+static bool type_exists(const char *type) {
+        if (streq(type, "process"))
+                return true;
+        const struct plugin_entry *plugin = registry_find(type);
+        return plugin && (registry_feature(plugin, ST_FEATURE_restore_command) ||
+                          registry_feature(plugin, ST_FEATURE_restore_handler) ||
+                          registry_feature(plugin, ST_FEATURE_restore_middleware_early) ||
+                          registry_feature(plugin, ST_FEATURE_restore_middleware_late));
+}
+
+int restore_validate(struct st_restore *restore, struct st_restore_next *next, struct st_error **err) {
+        const Daemon__RestoreReq *req = restore->req;
+
+        if (!type_exists(req->type)) {
+                st_error_set(err, EINVAL, "cannot restore a %s: no plugin for it is loaded", req->type);
+                st_error_hint(err, "see 'stasis features --errors'");
+                return -EINVAL;
+        }
+        if (isempty(req->path)) {
+                st_error_set(err, EINVAL, "the request names no checkpoint");
+                st_error_hint(err, "name one with --path");
+                return -EINVAL;
+        }
+        if ((req->has_attachable && req->attachable) || (req->has_waitfirstmaster && req->waitfirstmaster))
+                return st_error_set(err, EOPNOTSUPP, "restoring a process to attach to is not implemented");
+        for (size_t i = 0; i < req->n_off; i++)
+                if (!criu_options_boolean(req->off[i]))
+                        return st_error_set(err, EINVAL, "%s cannot be forced off: it is no boolean option of CRIU",
+                                            req->off[i]);
+        return st_restore_proceed(next, restore, err);
+}
+
+int restore_pid_file(struct st_restore *restore, struct st_restore_next *next, struct st_error **err) {
+        _cleanup_free_ char *path = NULL, *directory = NULL, *text = NULL;
+        int r;
+
+        if (isempty(restore->req->pidfile))
+                return st_restore_proceed(next, restore, err);
+
+        /* What cannot be written afterwards must be known before. */
+        path = path_absolute(restore->req->pidfile);
+        directory = path_directory(path);
+        if (access(directory, W_OK) < 0)
+                return st_error_errno(err, errno, "cannot write the PID file %s", path);
+        r = st_restore_proceed(next, restore, err);
+        if (r < 0)
+                return r;
+        text = xasprintf("%d\n", restore->pid);
+        r = io_replace_file(path, text, strlen(text), 0644, false);
+        if (r < 0)
+                restore_message(restore, "cannot write the PID file %s: %s", path, strerror(-r));
+        return 0;
+}
+
+int restore_storage(struct st_restore *restore, struct st_restore_next *next, struct st_error **err) {
+        struct restore_context *context = restore_context(restore);
+        _cleanup_free_ char *path = NULL;
+        int r;
+
+        if (strstr(restore->req->path, "://"))
+                return st_error_set(err, EOPNOTSUPP, "no plugin for the storage %s is loaded", restore->req->path);
+        path = path_absolute(restore->req->path);
+        r = image_open(path, &context->image, err);
+        if (r >= 0 && !image_verified(context->image))
+                restore_message(restore, "%s has no manifest: it was not made by stasis and cannot be verified", path);
+        if (r >= 0)
+                r = st_restore_proceed(next, restore, err);
+        if (r < 0)
+                return st_error_wrap(err, "cannot restore from %s", path);
+        return r;
+}
+
+/** What the dump was made with holds for the restore too, unless the caller says otherwise. */
+static int merge_saved_options(struct st_restore *restore, const Criu__CriuOpts *saved, struct st_error **err) {
+        Criu__CriuOpts *given = message_copy(&restore->criu->base);
+        Criu__CriuOpts *criu = restore->criu;
+        int r;
+
+        r = criu_options_merge(criu, saved, err);
+        if (r >= 0)
+                r = criu_options_merge(criu, given, err);
+        message_freep(&given);
+        if (r < 0)
+                return r;
+        if (restore_forced_off(restore, "shell_job"))
+                criu->has_shell_job = criu->shell_job = 0;
+        if (restore_forced_off(restore, "tcp_established"))
+                criu->has_tcp_established = criu->tcp_established = 0;
+        if (restore_forced_off(restore, "file_locks"))
+                criu->has_file_locks = criu->file_locks = 0;
+        return 0;
+}
+
+int restore_reload_state(struct st_restore *restore, struct st_restore_next *next, struct st_error **err) {
+        struct restore_context *context = restore_context(restore);
+        _cleanup_free_ char *text = NULL;
+        int r;
+
+        r = image_read(context->image, IMAGE_STATE, &text, NULL, err);
+        if (r == -ENOENT && !image_verified(context->image)) {
+                if (err)
+                        *err = st_error_free(*err);
+                return st_restore_proceed(next, restore, err);
+        }
+        if (r < 0)
+                return r;
+        r = state_from_json(text, &context->saved, err);
+        if (r < 0)
+                return r;
+        if (!streq(context->saved->type, restore->req->type)) {
+                st_error_set(err, EINVAL, "it holds a %s, not a %s", context->saved->type, restore->req->type);
+                st_error_hint(err, "use 'stasis restore %s'", context->saved->type);
+                return -EINVAL;
+        }
+        r = merge_saved_options(restore, context->saved->criu, err);
+        if (r < 0)
+                return r;
+        message_freep(&restore->resp->state);
+        restore->resp->state = restore->state = message_copy(&context->saved->state->base);
+        return st_restore_proceed(next, restore, err);
+}
+
+int restore_network(struct st_restore *restore, struct st_restore_next *next, struct st_error **err) {
+        Criu__CriuOpts *criu = restore->criu;
+
+        /* The caller's wish to close connections wins over the dump's to keep them: CRIU refuses both at once. */
+        if (criu->has_tcp_close && criu->tcp_close)
+                criu->has_tcp_established = criu->tcp_established = 0;
+        return st_restore_proceed(next, restore, err);
+}
+
+int restore_check_criu(struct st_restore *restore, struct st_restore_next *next, struct st_error **err) {
+        struct restore_context *context = restore_context(restore);
+        const char *configured = st_arguments_string(st_operation_config(restore->operation), "CRIU.BinaryPath");
+        int r;
+
+        r = criu_find(configured, &context->criu, err);
+        if (r < 0)
+                return r;
+        return st_restore_proceed(next, restore, err);
+}

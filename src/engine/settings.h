@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/* The configuration of stasis: ONE table of keys (settings.c), some of which are flags too. */
+
+#include <stasis/option.h>
+
+#include "base/options.h"
+
+/** Rows with a key and a flag of every command: --address, --config-dir, …. */
+extern const struct st_option settings_global[];
+/** Rows with a key that are flags of dump: --dir, --compression, …. */
+extern const struct st_option settings_dump[];
+/** Rows that are only keys. */
+extern const struct st_option settings_keys[];
+
+/**
+ * Loads the configuration: defaults, file (STASIS_CONFIG_DIR, --config-dir, /etc/stasis, ~/.config/stasis), environment.
+ * Flags are the caller's to parse into it afterwards.
+ *
+ * @param extra further tables of the command (flags only, or plugins'), may be NULL
+ * @param config_dir of --config-dir; NULL: by environment and user
+ */
+int settings_load(const struct option_tables *extra, const char *config_dir, struct st_arguments **ret,
+                  struct st_error **err);
+
+/** The configuration directory in effect; malloc'ed. */
+char *settings_directory(const char *config_dir);
+
+/** The configuration from the JSON of arguments_to_json(), as a worker gets it. */
+int settings_from_json(const char *json, struct st_arguments **ret, struct st_error **err);

@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "engine/state.h"
+
+#include <jansson.h>
+#include <time.h>
+
+#include "base/cleanup.h"
+#include "base/memory.h"
+#include "base/messages.h"
+#include "base/text.h"
+#include "base/version.h"
+#include "process/proc.h"
+
+#define STATE_VERSION 1
+
+/* CRIU's own limit on processes is the kernel's; a state with more tasks than PIDs is not one of ours. */
+#define TASKS_MAX 4194304
+#define PIPES_MAX 1048576
+
+static json_t *tasks_to_json(const struct process_analysis *analysis) {
+        json_t *tasks = json_array();
+
+        for (size_t i = 0; i < analysis->n_tasks; i++) {
+                const struct process_task *task = &analysis->tasks[i];
+                json_array_append_new(tasks, json_pack("{s:i,s:i,s:i,s:I}", "pid", task->pid, "pgid", task->pgid, "sid",
+                                                       task->sid, "start", (json_int_t) task->start_time));
+        }
+        return tasks;
+}
+
+static json_t *terminals_to_json(const struct process_fds *terminals) {
+        json_t *list = json_array();
+
+        for (size_t i = 0; i < terminals->n; i++)
+                json_array_append_new(list, json_pack("{s:I,s:I}", "dev", (json_int_t) terminals->items[i].dev, "rdev",
+                                                      (json_int_t) terminals->items[i].rdev));
+        return list;
+}
+
+static json_t *pipes_to_json(const struct process_fds *pipes) {
+        json_t *list = json_array();
+
+        for (size_t i = 0; i < pipes->n; i++) {
+                const struct process_fd *pipe = &pipes->items[i];
+                json_array_append_new(list, json_pack("{s:i,s:i,s:I,s:b}", "pid", pipe->pid, "fd", pipe->fd, "inode",
+                                                      (json_int_t) pipe->inode, "writable", pipe->writable));
+        }
+        return list;
+}
+
+/** The options that a restore must repeat, whoever asked for them: those that say what the image holds. */
+static json_t *criu_to_json(const Criu__CriuOpts *dumped) {
+        Criu__CriuOpts kept = CRIU__CRIU_OPTS__INIT;
+
+#define KEEP(field)                                     \
+        do {                                            \
+                kept.has_##field = dumped->has_##field; \
+                kept.field = dumped->field;             \
+        } while (0)
+        KEEP(shell_job);
+        KEEP(ext_unix_sk);
+        KEEP(tcp_established);
+        KEEP(tcp_close);
+        KEEP(file_locks);
+        KEEP(link_remap);
+        KEEP(ext_masters);
+        KEEP(ext_sharing);
+        KEEP(manage_cgroups_mode);
+#undef KEEP
+        return message_to_json(&kept.base);
+}
+
+char *state_to_json(const struct st_dump *dump, const struct process_analysis *analysis) {
+        json_t *root = json_pack("{s:i,s:s,s:s,s:I,s:s,s:o,s:o,s:o,s:o,s:o}", "version", STATE_VERSION, "stasis",
+                                 STASIS_VERSION, "type", dump->req->type, "time", (json_int_t) time(NULL), "boot",
+                                 proc_boot_id(), "criu", criu_to_json(dump->criu), "state",
+                                 message_to_json(&dump->state->base), "tasks", tasks_to_json(analysis), "terminals",
+                                 terminals_to_json(&analysis->terminals), "pipes",
+                                 pipes_to_json(&analysis->external_pipes));
+        char *text = json_dumps(root, JSON_COMPACT);
+
+        json_decref(root);
+        return text;
+}
+
+static int tasks_from_json(json_t *list, struct saved_state *saved, struct st_error **err) {
+        size_t n = json_array_size(list), i;
+        json_t *item;
+
+        if (n == 0 || n > TASKS_MAX)
+                return st_error_set(err, EBADMSG, "it names %zu tasks", n);
+        saved->tasks = xcalloc(n, sizeof(*saved->tasks));
+        json_array_foreach(list, i, item) {
+                struct saved_task *task = &saved->tasks[i];
+                json_error_t why;
+
+                if (json_unpack_ex(item, &why, 0, "{s:i,s:i,s:i}", "pid", &task->pid, "pgid", &task->pgid, "sid",
+                                   &task->sid) < 0)
+                        return st_error_set(err, EBADMSG, "a task is not readable: %s", why.text);
+                if (task->pid <= 0 || task->pgid < 0 || task->sid < 0)
+                        return st_error_set(err, EBADMSG, "a task has the PID %d", task->pid);
+        }
+        saved->n_tasks = n;
+        return 0;
+}
+
+static int pipes_from_json(json_t *list, struct saved_state *saved, struct st_error **err) {
+        size_t n = json_array_size(list), i;
+        json_t *item;
+
+        if (n > PIPES_MAX)
+                return st_error_set(err, EBADMSG, "it names %zu pipes", n);
+        saved->pipes = xcalloc(n + 1, sizeof(*saved->pipes));
+        json_array_foreach(list, i, item) {
+                struct process_fd *pipe = &saved->pipes[i];
+                json_error_t why;
+                json_int_t inode;
+                int writable;
+
+                if (json_unpack_ex(item, &why, 0, "{s:i,s:i,s:I,s:b}", "pid", &pipe->pid, "fd", &pipe->fd, "inode",
+                                   &inode, "writable", &writable) < 0)
+                        return st_error_set(err, EBADMSG, "a pipe is not readable: %s", why.text);
+                pipe->inode = (uint64_t) inode;
+                pipe->writable = writable;
+        }
+        saved->n_pipes = n;
+        return 0;
+}
+
+static int parse(json_t *root, struct saved_state *saved, struct st_error **err) {
+        json_t *criu, *state, *tasks, *pipes;
+        const char *type;
+        json_error_t why;
+        int version, r;
+
+        if (json_unpack_ex(root, &why, 0, "{s:i,s:s,s:o,s:o,s:o,s:o}", "version", &version, "type", &type, "criu",
+                           &criu, "state", &state, "tasks", &tasks, "pipes", &pipes) < 0)
+                return st_error_set(err, EBADMSG, "%s", why.text);
+        if (version > STATE_VERSION)
+                return st_error_set(err, EOPNOTSUPP, "it was written by a newer stasis (version %d, this one knows %d)",
+                                    version, STATE_VERSION);
+        saved->type = xstrdup(type);
+        saved->criu = message_new(&criu__criu_opts__descriptor);
+        saved->state = message_new(&daemon__process_state__descriptor);
+        r = message_from_json(&saved->criu->base, criu, err);
+        if (r >= 0)
+                r = message_from_json(&saved->state->base, state, err);
+        if (r >= 0)
+                r = tasks_from_json(tasks, saved, err);
+        if (r >= 0)
+                r = pipes_from_json(pipes, saved, err);
+        return r;
+}
+
+int state_from_json(const char *text, struct saved_state **ret, struct st_error **err) {
+        _cleanup_(saved_state_freep) struct saved_state *saved = NEW(struct saved_state);
+        json_error_t why;
+        json_t *root = json_loads(text, 0, &why);
+        int r;
+
+        if (!root)
+                return st_error_set(err, EBADMSG, "the saved state is not readable: %s", why.text);
+        r = parse(root, saved, err);
+        json_decref(root);
+        if (r < 0)
+                return st_error_wrap(err, "the saved state is not readable");
+        *ret = TAKE_PTR(saved);
+        return 0;
+}
+
+struct saved_state *saved_state_free(struct saved_state *saved) {
+        if (!saved)
+                return NULL;
+        free(saved->type);
+        message_freep(&saved->criu);
+        message_freep(&saved->state);
+        free(saved->tasks);
+        free(saved->pipes);
+        free(saved);
+        return NULL;
+}

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/*
+ * What a checkpoint says of itself, beside CRIU's images: the file IMAGE_STATE (stasis.json), JSON.
+ *
+ *   { "version": 1, "stasis": "0.1.0", "type": "process", "time": 1700000000, "boot": "…",
+ *     "criu": { options of the dump that the restore must repeat },
+ *     "state": { daemon.ProcessState of the tree },
+ *     "tasks": [ { "pid", "pgid", "sid", "start" } ],
+ *     "terminals": [ { "dev", "rdev" } ], "pipes": [ { "pid", "fd", "inode", "writable" } ] }
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include <stasis/dump.h>
+
+#include "process/analysis.h"
+
+struct saved_task {
+        pid_t pid, pgid, sid;
+};
+
+struct saved_state {
+        char *type;
+        Criu__CriuOpts *criu;
+        Daemon__ProcessState *state;
+        struct saved_task *tasks;
+        size_t n_tasks;
+        struct process_fd *pipes; /* whose other end was outside the tree */
+        size_t n_pipes;
+};
+
+/** The JSON text of a dump; malloc'ed. */
+char *state_to_json(const struct st_dump *dump, const struct process_analysis *analysis);
+
+/** Reads what state_to_json() wrote; bounded and checked: a checkpoint may come from anywhere. -EBADMSG with err. */
+int state_from_json(const char *text, struct saved_state **ret, struct st_error **err);
+
+struct saved_state *saved_state_free(struct saved_state *saved);
+static inline void saved_state_freep(struct saved_state **saved) {
+        *saved = saved_state_free(*saved);
+}

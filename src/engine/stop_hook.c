@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "engine/stop_hook.h"
+
+#include "base/cleanup.h"
+#include "base/io.h"
+#include "base/memory.h"
+#include "base/path.h"
+#include "engine/hook_protocol.h"
+
+int stop_hook_listen(struct stop_hook *hook, const char *work_dir, struct st_error **err) {
+        hook->path = path_join(work_dir, "hook.sock");
+        hook->listener = io_listen_unix(hook->path, 0600, 1);
+        if (hook->listener < 0)
+                return st_error_errno(err, hook->listener, "cannot listen at %s", hook->path);
+        return 0;
+}
+
+int stop_hook_accept(struct stop_hook *hook, struct st_error **err) {
+        hook->connection = io_accept(hook->listener);
+        if (hook->connection < 0)
+                return st_error_errno(err, hook->connection, "cannot talk to CRIU's hook");
+        return 0;
+}
+
+int stop_hook_commit(struct stop_hook *hook, struct st_error **err) {
+        const char answer = HOOK_COMMITTED;
+        int r = io_write_full(hook->connection, &answer, 1);
+
+        if (r < 0)
+                return st_error_errno(err, r, "CRIU's hook is gone");
+        return 0;
+}
+
+void stop_hook_close(struct stop_hook *hook) {
+        if (hook->connection >= 0)
+                close(hook->connection);
+        if (hook->listener >= 0)
+                close(hook->listener);
+        free(hook->path);
+        *hook = (struct stop_hook) STOP_HOOK_NULL;
+}

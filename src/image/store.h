@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/*
+ * The files of one CRIU image on their way: in memory, in chunks that were made warm before anything was frozen, and,
+ * beyond the memory budget, in an unnamed temporary file beside the destination. Capture fills a store, the writers
+ * of the formats read it; a restore from an archive fills one too.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include <stasis/error.h>
+
+/** A piece of a file: in memory (data) or in the spill file (at offset). */
+struct store_extent {
+        uint8_t *data;   /* NULL: spilled */
+        off_t offset;    /* in the spill file */
+        size_t length;
+        size_t room;     /* of the chunk */
+};
+
+struct store_file {
+        char *name;
+        uint64_t size;
+        struct store_extent *extents;
+        size_t n_extents, room_extents;
+};
+
+struct store {
+        struct store_file **files; /* in the order of their names' arrival */
+        size_t n_files, room_files;
+        int spill_fd;              /* -EBADF until the budget is spent */
+        uint64_t spilled;          /* bytes in the spill file */
+        uint64_t total;            /* bytes of all files */
+        struct store_pool *pool;
+        const char *spill_dir;
+        void *names;               /* the files by name, for store_find() */
+};
+
+/**
+ * @param budget bytes of memory it may use; the rest goes to the spill file
+ * @param spill_dir where that (unnamed) file is made when needed: the checkpoint's directory. Must outlive the store.
+ */
+struct store *store_new(uint64_t budget, const char *spill_dir);
+struct store *store_free(struct store *store);
+static inline void store_freep(struct store **store) {
+        *store = store_free(*store);
+}
+
+/** Makes memory for about `bytes` (at most the budget) warm: mapped, huge pages where possible, touched. */
+void store_warm(struct store *store, uint64_t bytes);
+
+/** Begins a file. Names are unique. @return the file, owned by the store; NULL with err for a bad or double name */
+struct store_file *store_add(struct store *store, const char *name, struct st_error **err);
+
+struct store_file *store_find(const struct store *store, const char *name);
+
+/** Appends bytes from memory. */
+int store_append(struct store *store, struct store_file *file, const void *data, size_t length, struct st_error **err);
+
+/**
+ * Appends what a pipe holds now: at most one read (into warm memory) or splice (into the spill file).
+ *
+ * @return bytes taken; 0 at the pipe's end; -EAGAIN when it is empty; other negative errno with err (-ENOSPC: disk full)
+ */
+ssize_t store_append_pipe(struct store *store, struct store_file *file, int pipe_fd, struct st_error **err);
+
+/**
+ * Room for bytes that are made in place, by a decoder: in the last chunk of the file or a new one.
+ *
+ * @param want about how many bytes are still to come
+ * @param ret_room how many may be put at the result, at least 1
+ * @return where; NULL: the budget is spent (store_spill() takes more)
+ */
+uint8_t *store_reserve(struct store *store, struct store_file *file, size_t want, size_t *ret_room);
+
+/** `length` bytes were put where the last store_reserve() for this file said. */
+void store_commit(struct store *store, struct store_file *file, size_t length);
+
+/** Appends bytes to the spill file, whatever the budget. */
+int store_spill(struct store *store, struct store_file *file, const void *data, size_t length, struct st_error **err);
+
+/** The bytes of an extent are not needed any more: its chunk may be used for others. */
+void store_release(struct store *store, struct store_file *file, size_t extent);
+
+/** A cursor over the bytes of a file, for writers. */
+struct store_reader {
+        const struct store *store;
+        const struct store_file *file;
+        size_t extent;
+        size_t position;
+        uint8_t *buffer; /* for spilled extents */
+};
+
+/** The next piece, up to 1 MiB. @return its length, 0 at the end, -errno; *ret valid until the next call */
+ssize_t store_read(struct store_reader *reader, const uint8_t **ret);
+void store_reader_clear(struct store_reader *reader);

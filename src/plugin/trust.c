@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "plugin/trust.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/memory.h"
+#include "base/path.h"
+
+/* As the kernel, namei.h: MAXSYMLINKS. */
+#define LINKS_MAX 40
+
+/* Says what is wrong with one file, directory or link; the mode of a link means nothing. */
+static int check_owner(const struct stat *st, const char *path, struct st_error **err) {
+        bool owner = st->st_uid == 0 || st->st_uid == geteuid();
+        bool writable = !S_ISLNK(st->st_mode) && (st->st_mode & (S_IWGRP | S_IWOTH));
+
+        if (owner && !writable)
+                return 0;
+
+        _cleanup_free_ char *who = st->st_uid == 0 ? xstrdup("root") : xasprintf("uid %u", st->st_uid);
+        int r = st_error_set(err, EPERM,
+                             "%s has owner %s and mode %04o, but must belong to root%s and be writable by nobody else",
+                             path, who, st->st_mode & 07777, geteuid() == 0 ? "" : " or to you");
+        if (S_ISDIR(st->st_mode) && (st->st_mode & S_ISVTX))
+                st_error_hint(err, "put the plugins into a directory that only root can change");
+        else if (!owner && writable)
+                st_error_hint(err, "chown root %s && chmod go-w %s", path, path);
+        else if (!owner)
+                st_error_hint(err, "chown %sroot %s", S_ISLNK(st->st_mode) ? "-h " : "", path);
+        else
+                st_error_hint(err, "chmod go-w %s", path);
+        return r;
+}
+
+/* Where a descriptor really is, links resolved: what messages name. */
+static char *descriptor_path(int fd) {
+        char link[sizeof("/proc/self/fd/") + 3 * sizeof(int)], path[PATH_MAX];
+
+        snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+        ssize_t n = readlink(link, path, sizeof(path));
+        return n > 0 && path[0] == '/' ? xstrndup(path, (size_t) n) : xstrdup("a directory on the path");
+}
+
+static int open_root(struct st_error **err) {
+        int fd = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+        return fd < 0 ? st_error_errno(err, errno, "cannot open /") : fd;
+}
+
+static int check_descriptor(int fd, struct stat *ret, struct st_error **err) {
+        _cleanup_free_ char *path = descriptor_path(fd);
+
+        if (fstat(fd, ret) < 0)
+                return st_error_errno(err, errno, "cannot look at %s", path);
+        return check_owner(ret, path, err);
+}
+
+/* Puts the target of a link in front of what is left of the path. */
+static int follow_link(int link, int *fd, char **rest, const char *after, struct st_error **err) {
+        char target[PATH_MAX];
+        ssize_t n = readlinkat(link, "", target, sizeof(target));
+
+        if (n < 0)
+                return st_error_errno(err, errno, "cannot read a link on the path");
+        if ((size_t) n == sizeof(target))
+                return st_error_set(err, ENAMETOOLONG, "a link on the path is too long");
+        if (n > 0 && target[0] == '/') {
+                int root = open_root(err);
+                if (root < 0)
+                        return root;
+                close(*fd);
+                *fd = root;
+        }
+        char *joined = xasprintf("%.*s/%s", (int) n, target, after);
+        free(*rest);
+        *rest = joined;
+        return 0;
+}
+
+int trust_directory(const char *path, int *ret_fd, struct st_error **err) {
+        _cleanup_free_ char *rest = path_absolute(path);
+        _cleanup_close_ int fd = open_root(err);
+        unsigned links = 0;
+        struct stat st;
+
+        int r = fd < 0 ? fd : check_descriptor(fd, &st, err);
+        if (r < 0)
+                return r;
+
+        for (size_t at = 0;;) {
+                at += strspn(rest + at, "/");
+                size_t n = strcspn(rest + at, "/");
+                if (n == 0)
+                        break;
+
+                _cleanup_free_ char *name = xstrndup(rest + at, n);
+                _cleanup_close_ int next = openat(fd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+                if (next < 0)
+                        return st_error_errno(err, errno, "cannot open %s of %s", name, path);
+                r = check_descriptor(next, &st, err);
+                if (r < 0)
+                        return r;
+
+                if (S_ISLNK(st.st_mode)) {
+                        if (++links > LINKS_MAX)
+                                return st_error_set(err, ELOOP, "%s leads through too many links", path);
+                        r = follow_link(next, &fd, &rest, rest + at + n, err);
+                        if (r < 0)
+                                return r;
+                        at = 0;
+                        continue;
+                }
+                if (!S_ISDIR(st.st_mode))
+                        return st_error_set(err, ENOTDIR, "%s of %s is not a directory", name, path);
+                close(fd);
+                fd = TAKE_FD(next);
+                at += n;
+        }
+
+        *ret_fd = TAKE_FD(fd);
+        return 0;
+}
+
+int trust_file(int dir_fd, const char *name, const char *path, struct st_error **err) {
+        struct stat st;
+
+        if (fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+                return st_error_errno(err, errno, "cannot look at it");
+        if (!S_ISREG(st.st_mode))
+                return st_error_set(err, EINVAL, S_ISLNK(st.st_mode) ? "it is a link; a plugin must be a regular file"
+                                                                     : "it is not a regular file");
+        return check_owner(&st, path, err);
+}

@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/*
+ * What a process tree is made of, from /proc and sock_diag: everything that decides CRIU's options, looked at before
+ * anything is frozen. The tree may change while it is read: what is gone is left out, and only the root must exist.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include <daemon/process.pb-c.h>
+#include <stasis/error.h>
+
+/** A descriptor that matters: an end of a pipe, a terminal, a socket. */
+struct process_fd {
+        pid_t pid;
+        int fd;
+        uint64_t inode;    /* of the pipe or socket; of the terminal's device node */
+        uint64_t dev;      /* st_dev of the node */
+        uint64_t rdev;     /* terminals: st_rdev */
+        bool writable;
+        char *path;        /* as /proc/PID/fd shows it */
+};
+
+struct process_fds {
+        struct process_fd *items;
+        size_t n, room;
+};
+
+/** One process of the tree; the root is the first one. */
+struct process_task {
+        pid_t pid, ppid, pgid, sid;
+        char state;              /* R, S, D, T, t, Z, … (proc(5)) */
+        uint64_t start_time;     /* clock ticks after boot: with the PID, the identity of a process */
+        unsigned threads;
+        int tty_nr;              /* controlling terminal, 0: none */
+        pid_t tracer;            /* who ptraces it, 0: nobody */
+        uint64_t rss;            /* bytes; the sum over the tree is what a dump must at most copy */
+        char *command;           /* the name (comm), sanitised */
+};
+
+struct process_analysis {
+        struct process_task *tasks;
+        size_t n_tasks, room_tasks;
+
+        uint64_t memory;         /* bytes: resident memory of the tree, shared pages counted once for each task */
+        bool kernel_thread;      /* the root has no memory of its own */
+
+        bool shell_job;          /* the session leader is outside the tree, or a terminal is open or controlling */
+        bool tcp_established;    /* a TCP connection in use (any state but LISTEN and CLOSE) */
+        bool ext_unix;           /* an AF_UNIX socket whose peer is outside the tree */
+
+        struct process_fds terminals;      /* each open terminal of the tree */
+        struct process_fds external_pipes; /* pipe ends whose other end nobody in the tree holds */
+        struct process_fds external_unix;  /* AF_UNIX sockets with a peer outside the tree */
+        struct process_fds io_urings;      /* CRIU cannot dump these; io_uring_setup(2) */
+};
+
+/**
+ * Looks at the tree of a process.
+ *
+ * Errors: -ESRCH "no process 42"; -EPERM when /proc/PID/fd cannot be read. A zombie root or a kernel thread is no error
+ * here: the caller decides.
+ *
+ * @param ret freed by process_analysis_free()
+ */
+int process_analyse(pid_t root, struct process_analysis **ret, struct st_error **err);
+
+struct process_analysis *process_analysis_free(struct process_analysis *analysis);
+static inline void process_analysis_freep(struct process_analysis **analysis) {
+        *analysis = process_analysis_free(*analysis);
+}
+
+/** What to read into a state beside identity, command line, directories and credentials. */
+enum process_detail {
+        PROCESS_BASIC = 0,
+        PROCESS_INSPECT = 1 << 0, /* open files, connections, mounts */
+        PROCESS_TREE = 1 << 1,    /* children too, recursively */
+        PROCESS_HOST = 1 << 2,    /* the host, in the root's state */
+};
+
+/**
+ * Reads the state of a process as the API shows it (daemon.ProcessState). All texts come out as valid UTF-8.
+ *
+ * @param detail bits of enum process_detail
+ * @param ret a heap message; free with protobuf_c_message_free_unpacked() (or message_freep)
+ */
+int process_state_read(pid_t pid, unsigned detail, Daemon__ProcessState **ret, struct st_error **err);

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/* Single facts from /proc. */
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include <stasis/error.h>
+
+/** Fields of /proc/PID/stat, proc(5). */
+struct proc_stat {
+        pid_t pid, ppid, pgid, sid;
+        int tty_nr;
+        char state;
+        unsigned threads;
+        uint64_t flags;      /* PF_* of the kernel; 0x00200000 is PF_KTHREAD */
+        uint64_t start_time; /* clock ticks after boot */
+        char command[64];    /* sanitised */
+};
+
+/** @return 0 or -ESRCH */
+int proc_read_stat(pid_t pid, struct proc_stat *ret);
+
+/** Is this still the process with that start time, and not a zombie? */
+bool proc_is_alive(pid_t pid, uint64_t start_time);
+
+/**
+ * Who holds a PID number, also as a process group, a session or a thread, for a message:
+ * "process 42 (redis-server, since 3 min)", "a zombie 42 (sh), whose parent 7 (bash) has not reaped it",
+ * "thread 42 of process 40 (java)", "a process group 42 that process 45 (cat) is in".
+ *
+ * @return malloc'ed text, NULL when the number is free
+ */
+char *proc_describe_pid(pid_t pid);
+
+/** Reads a /proc/PID/FILE wholly; malloc'ed, NUL behind it. @return 0 or -errno */
+int proc_read_file(pid_t pid, const char *file, char **ret, size_t *ret_size);
+
+/** /proc/PID/cmdline with spaces for NULs, sanitised; the command in brackets when it is empty; malloc'ed. */
+char *proc_command_line(pid_t pid);
+
+/** The boot's id (/proc/sys/kernel/random/boot_id), static text. */
+const char *proc_boot_id(void);

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * stasis-hook: CRIU's --action-script of a dump that ends its target. At "post-dump" it asks whether the checkpoint is
+ * committed and waits for the answer; CRIU waits for us, and the tasks for CRIU. A failure here makes CRIU resume the
+ * target. All other actions pass.
+ */
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "engine/hook_protocol.h"
+
+static int ask(const char *path) {
+        struct sockaddr_un address = { .sun_family = AF_UNIX };
+        char answer = 0;
+        ssize_t n;
+
+        if (strlen(path) >= sizeof(address.sun_path))
+                return -ENAMETOOLONG;
+        memcpy(address.sun_path, path, strlen(path));
+
+        int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        if (fd < 0)
+                return -errno;
+        if (connect(fd, (const struct sockaddr *) &address, sizeof(address)) < 0)
+                return -errno;
+        do
+                n = read(fd, &answer, 1);
+        while (n < 0 && errno == EINTR);
+        if (n < 0)
+                return -errno;
+        return n == 1 && answer == HOOK_COMMITTED ? 0 : -ECANCELED;
+}
+
+int main(void) {
+        const char *action = getenv("CRTOOLS_SCRIPT_ACTION");
+        const char *path = getenv(HOOK_SOCKET_VARIABLE);
+        int r;
+
+        if (!action || strcmp(action, "post-dump") != 0)
+                return EXIT_SUCCESS;
+        r = path ? ask(path) : -ENOENT;
+        if (r < 0) {
+                fprintf(stderr, "stasis-hook: the checkpoint was not committed: %s\n", strerror(-r));
+                return EXIT_FAILURE;
+        }
+        return EXIT_SUCCESS;
+}
