@@ -11,6 +11,7 @@ variants := $(BUILD) build-asan build-tsan build-release build-fuzz
 # Where sources are found by listing: a file that comes or goes here changes the directory, and meson looks again.
 listed := $(wildcard src/*/ tests/unit/ tests/fuzz/ tests/plugins/)
 
+.NOTPARALLEL:
 .PHONY: all setup setup-check demo test test-asan test-tsan stress bench fuzz check format install clean help
 
 all: $(BUILD)/build.ninja ## build stasis, its plugins and its tests in build/ (the default)

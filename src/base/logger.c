@@ -4,13 +4,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
-
-#include <jansson.h>
-#define SD_JOURNAL_SUPPRESS_LOCATION
-#include <systemd/sd-journal.h>
 
 #include "base/cleanup.h"
 #include "base/io.h"
@@ -115,22 +113,40 @@ static void log_to_stderr(size_t i, const char *message) {
                 write_line(xasprintf("stasis: %s: %s", name, message));
 }
 
+/*
+ * The journal's own protocol (systemd.io/JOURNAL_NATIVE_PROTOCOL): a datagram of FIELD=value lines, which values of one
+ * line need no more than. So the small programs, which do not link libsystemd, log as the daemon does.
+ */
 static void log_to_journal(size_t i, const char *message) {
-        _cleanup_free_ char *text = xasprintf("MESSAGE=%s", message);
-        _cleanup_free_ char *priority = xasprintf("PRIORITY=%i", (int)levels[i].level);
-        static char identifier[] = "SYSLOG_IDENTIFIER=stasis";
-        const struct iovec fields[] = {
-                { .iov_base = text, .iov_len = strlen(text) },
-                { .iov_base = priority, .iov_len = strlen(priority) },
-                { .iov_base = identifier, .iov_len = strlen(identifier) },
-        };
+        const struct sockaddr_un journal = { .sun_family = AF_UNIX, .sun_path = "/run/systemd/journal/socket" };
+        _cleanup_free_ char *fields = xasprintf("MESSAGE=%s\nPRIORITY=%d\nSYSLOG_IDENTIFIER=stasis\n", message,
+                                                (int)levels[i].level);
+        _cleanup_close_ int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+        ssize_t n;
 
-        if (sd_journal_sendv(fields, ELEMENTSOF(fields)) < 0)
+        do
+                n = sendto(fd, fields, strlen(fields), MSG_NOSIGNAL, (const struct sockaddr *)&journal, sizeof(journal));
+        while (n < 0 && errno == EINTR);
+        /* Too long for a datagram, or no journal: stderr is its stream, or somebody's. */
+        if (n < 0)
                 log_to_stderr(i, message);
 }
 
+/* A sanitised text in a JSON string (RFC 8259, 7): no control characters are left to escape. malloc'ed */
+static char *escape_json(const char *s) {
+        char *result = xrealloc(NULL, strlen(s) + 1, 2), *out = result;
+
+        for (; *s; s++) {
+                if (*s == '"' || *s == '\\')
+                        *out++ = '\\';
+                *out++ = *s;
+        }
+        *out = 0;
+        return result;
+}
+
 static void log_as_json(size_t i, const char *message) {
-        char date[sizeof("2000-01-01T00:00:00")];
+        char date[sizeof("2000-01-01T00:00:00")]; /* RFC 3339 */
         struct timespec now;
         struct tm tm;
 
@@ -138,13 +154,9 @@ static void log_as_json(size_t i, const char *message) {
         gmtime_r(&now.tv_sec, &tm);
         strftime(date, sizeof(date), "%Y-%m-%dT%H:%M:%S", &tm);
 
-        _cleanup_free_ char *time = xasprintf("%s.%03ldZ", date, now.tv_nsec / 1000000); /* RFC 3339 */
-        json_t *object = json_pack("{s:s, s:s, s:s, s:i}", "time", time, "level", levels[i].name, "message", message,
-                                   "pid", (int)getpid());
-        char *line = json_dumps(object, JSON_COMPACT);
-        json_decref(object);
-        if (line)
-                write_line(line);
+        _cleanup_free_ char *text = escape_json(message);
+        write_line(xasprintf("{\"time\":\"%s.%03ldZ\",\"level\":\"%s\",\"message\":\"%s\",\"pid\":%d}", date,
+                             now.tv_nsec / 1000000, levels[i].name, text, (int)getpid()));
 }
 
 void st_log(enum st_log_level level, const char *format, ...) {

@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -43,7 +42,7 @@ void *xrealloc(void *p, size_t n, size_t size) {
 }
 
 char *xstrdup(const char *s) {
-        return s ? xstrndup(s, SIZE_MAX) : NULL;
+        return s ? xstrndup(s, strlen(s)) : NULL;
 }
 
 char *xstrndup(const char *s, size_t n) {

@@ -55,6 +55,14 @@ static size_t value_size(ProtobufCType type) {
         }
 }
 
+/* A copy, because a message aligns a field for its own type only. The value's memory stays the message's. */
+static union value load_value(const ProtobufCFieldDescriptor *field, const void *at) {
+        union value value = { 0 };
+
+        memcpy(&value, at, value_size(field->type));
+        return value;
+}
+
 static bool is_oneof(const ProtobufCFieldDescriptor *field) {
         return field->flags & PROTOBUF_C_FIELD_FLAG_ONEOF;
 }
@@ -77,31 +85,32 @@ static bool is_zero(const ProtobufCFieldDescriptor *field, const union value *va
 }
 
 static bool field_is_set(const ProtobufCMessage *message, const ProtobufCFieldDescriptor *field) {
-        const union value *value = MEMBER(const union value, message, field->offset);
-
         if (field->label == PROTOBUF_C_LABEL_REPEATED)
                 return *MEMBER(const size_t, message, field->quantifier_offset) > 0;
         if (is_oneof(field) && *MEMBER(const uint32_t, message, field->quantifier_offset) != field->id)
                 return false;
         if (has_flag(field))
                 return *MEMBER(const protobuf_c_boolean, message, field->quantifier_offset);
-        if (field->type == PROTOBUF_C_TYPE_MESSAGE && !value->message)
+
+        union value value = load_value(field, MEMBER(const char, message, field->offset));
+        if (field->type == PROTOBUF_C_TYPE_MESSAGE && !value.message)
                 return false;
         if (field->type == PROTOBUF_C_TYPE_STRING && field->label == PROTOBUF_C_LABEL_OPTIONAL)
-                return value->string && (is_oneof(field) || value->string != field->default_value);
-        return field->label == PROTOBUF_C_LABEL_REQUIRED || is_oneof(field) || !is_zero(field, value);
+                return value.string && (is_oneof(field) || value.string != field->default_value);
+        return field->label == PROTOBUF_C_LABEL_REQUIRED || is_oneof(field) || !is_zero(field, &value);
 }
 
 /* Frees what a value owns, as protobuf_c_message_free_unpacked() does: never what belongs to the default. */
-static void value_free(const ProtobufCFieldDescriptor *field, union value *value) {
+static void value_free(const ProtobufCFieldDescriptor *field, const void *at) {
         const ProtobufCBinaryData *bytes = field->default_value;
+        union value value = load_value(field, at);
 
-        if (field->type == PROTOBUF_C_TYPE_STRING && value->string != field->default_value)
-                free(value->string);
-        else if (field->type == PROTOBUF_C_TYPE_BYTES && (!bytes || value->bytes.data != bytes->data))
-                free(value->bytes.data);
+        if (field->type == PROTOBUF_C_TYPE_STRING && value.string != field->default_value)
+                free(value.string);
+        else if (field->type == PROTOBUF_C_TYPE_BYTES && (!bytes || value.bytes.data != bytes->data))
+                free(value.bytes.data);
         else if (field->type == PROTOBUF_C_TYPE_MESSAGE)
-                protobuf_c_message_free_unpacked(value->message, NULL);
+                protobuf_c_message_free_unpacked(value.message, NULL);
 }
 
 /* Makes a field what it is in a new message. */
@@ -114,7 +123,7 @@ static void field_clear(ProtobufCMessage *message, const ProtobufCFieldDescripto
                 char **array = MEMBER(char *, message, field->offset);
 
                 for (size_t i = 0; i < *n; i++)
-                        value_free(field, (union value *)(void *)(*array + i * size));
+                        value_free(field, *array + i * size);
                 free(*array);
                 *array = NULL;
                 *n = 0;
@@ -125,12 +134,12 @@ static void field_clear(ProtobufCMessage *message, const ProtobufCFieldDescripto
 
                 if (*chosen != field->id)
                         return;
-                value_free(field, (union value *)(void *)at);
+                value_free(field, at);
                 *chosen = 0;
                 memset(at, 0, size);
                 return;
         }
-        value_free(field, (union value *)(void *)at);
+        value_free(field, at);
         if (has_flag(field))
                 *MEMBER(protobuf_c_boolean, message, field->quantifier_offset) = false;
         memset(at, 0, size);
@@ -224,40 +233,42 @@ static json_t *string_to_json(const char *s) {
         return text;
 }
 
-static json_t *value_to_json(const ProtobufCFieldDescriptor *field, const union value *value) {
+static json_t *value_to_json(const ProtobufCFieldDescriptor *field, const void *at) {
+        union value value = load_value(field, at);
+
         switch (field->type) {
         case PROTOBUF_C_TYPE_INT32:
         case PROTOBUF_C_TYPE_SINT32:
         case PROTOBUF_C_TYPE_SFIXED32:
-                return json_integer(value->i32);
+                return json_integer(value.i32);
         case PROTOBUF_C_TYPE_UINT32:
         case PROTOBUF_C_TYPE_FIXED32:
-                return json_integer(value->u32);
+                return json_integer(value.u32);
         case PROTOBUF_C_TYPE_INT64:
         case PROTOBUF_C_TYPE_SINT64:
         case PROTOBUF_C_TYPE_SFIXED64:
-                return json_integer(value->i64);
+                return json_integer(value.i64);
         case PROTOBUF_C_TYPE_UINT64:
         case PROTOBUF_C_TYPE_FIXED64:
                 /* Beyond what a jansson integer holds, as text, which message_from_json() takes too. */
-                return value->u64 <= INT64_MAX ? json_integer((json_int_t)value->u64)
-                                               : json_sprintf("%" PRIu64, value->u64);
+                return value.u64 <= INT64_MAX ? json_integer((json_int_t)value.u64)
+                                               : json_sprintf("%" PRIu64, value.u64);
         case PROTOBUF_C_TYPE_FLOAT:
-                return real_to_json(value->f);
+                return real_to_json(value.f);
         case PROTOBUF_C_TYPE_DOUBLE:
-                return real_to_json(value->d);
+                return real_to_json(value.d);
         case PROTOBUF_C_TYPE_BOOL:
-                return json_boolean(value->boolean);
+                return json_boolean(value.boolean);
         case PROTOBUF_C_TYPE_ENUM: {
-                const ProtobufCEnumValue *known = protobuf_c_enum_descriptor_get_value(field->descriptor, value->i32);
-                return known ? json_string(known->name) : json_integer(value->i32);
+                const ProtobufCEnumValue *known = protobuf_c_enum_descriptor_get_value(field->descriptor, value.i32);
+                return known ? json_string(known->name) : json_integer(value.i32);
         }
         case PROTOBUF_C_TYPE_STRING:
-                return string_to_json(value->string);
+                return string_to_json(value.string);
         case PROTOBUF_C_TYPE_BYTES:
-                return bytes_to_json(&value->bytes);
+                return bytes_to_json(&value.bytes);
         case PROTOBUF_C_TYPE_MESSAGE:
-                return message_to_json(value->message);
+                return message_to_json(value.message);
         }
         return json_null();
 }
@@ -271,18 +282,16 @@ json_t *message_to_json(const ProtobufCMessage *message) {
                 if (!field_is_set(message, field))
                         continue;
                 if (field->label != PROTOBUF_C_LABEL_REPEATED) {
-                        const union value *value = MEMBER(const union value, message, field->offset);
-                        json_object_set_new(object, field->name, value_to_json(field, value));
+                        json_object_set_new(object, field->name,
+                                            value_to_json(field, MEMBER(const char, message, field->offset)));
                         continue;
                 }
 
                 size_t n = *MEMBER(const size_t, message, field->quantifier_offset);
                 const char *array = *MEMBER(const char *const, message, field->offset);
                 json_t *elements = json_array();
-                for (size_t i = 0; i < n; i++) {
-                        const void *element = array + i * value_size(field->type);
-                        json_array_append_new(elements, value_to_json(field, element));
-                }
+                for (size_t i = 0; i < n; i++)
+                        json_array_append_new(elements, value_to_json(field, array + i * value_size(field->type)));
                 json_object_set_new(object, field->name, elements);
         }
         return object;

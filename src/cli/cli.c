@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <locale.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -13,6 +14,7 @@
 #include "base/logger.h"
 #include "base/memory.h"
 #include "base/options.h"
+#include "base/text.h"
 #include "cli/command.h"
 #include "cli/config.h"
 #include "cli/help.h"
@@ -41,12 +43,15 @@ static int load_config(const struct line *line, const struct option_tables *tabl
         return 0;
 }
 
-static void load_plugins(const struct st_arguments *config) {
+static void set_log_level(const struct st_arguments *config) {
         enum st_log_level level = ST_LOG_WARNING;
 
-        /* A plugin that cannot be loaded is told of by `stasis features`, not by each command. */
-        (void)logger_level_from_text(st_arguments_string(config, "LogLevelNoServer") ?: "warn", &level);
+        (void)logger_level_from_text(st_arguments_string(config, "LogLevelNoServer"), &level);
         logger_set_level(level);
+}
+
+static void load_plugins(const struct st_arguments *config) {
+        set_log_level(config);
         engine_load_plugins(config);
 }
 
@@ -158,6 +163,7 @@ static int run_command(struct cli *cli, const struct line *line, struct st_error
                 r = parse_all(line, &cli->arguments, err);
                 if (r < 0)
                         return r;
+                set_log_level(cli->arguments);
         } else {
                 cli->arguments = TAKE_PTR(flags);
         }
@@ -203,6 +209,14 @@ static int flush_output(int code) {
         return code == EXIT_OK ? EXIT_FAILED : code;
 }
 
+/* Tables have characters beyond ASCII; a machine without a locale is no reason to show them as numbers. */
+static void set_locale(void) {
+        const char *locale = setlocale(LC_CTYPE, "");
+
+        if (!locale || streq(locale, "C") || streq(locale, "POSIX"))
+                (void)setlocale(LC_CTYPE, "C.UTF-8");
+}
+
 /* Nothing that we open may become 0, 1 or 2. */
 static void fill_stdio(void) {
         for (;;) {
@@ -225,6 +239,7 @@ int cli_main(int argc, char **argv) {
 
         fill_stdio();
         signal(SIGPIPE, SIG_IGN);
+        set_locale();
 
         int r = dispatch(&cli, argc > 0 ? argv + 1 : nothing, &line, &err);
         if (r < 0) {

@@ -40,13 +40,21 @@ void output_messages(char *const *messages, size_t n) {
                 output_talk("%s", messages[i]);
 }
 
+json_t *output_text_json(const char *text) {
+        json_t *json = json_string(text ?: "");
+
+        if (!json) {
+                _cleanup_free_ char *safe = text_sanitise(text, strlen(text));
+                json = json_string(safe);
+        }
+        return json;
+}
+
 json_t *output_messages_json(char *const *messages, size_t n) {
         json_t *array = json_array();
 
-        for (size_t i = 0; i < n; i++) {
-                _cleanup_free_ char *text = text_sanitise(messages[i], strlen(messages[i]));
-                json_array_append_new(array, json_string(text));
-        }
+        for (size_t i = 0; i < n; i++)
+                json_array_append_new(array, output_text_json(messages[i]));
         return array;
 }
 
@@ -60,8 +68,8 @@ void output_error(struct st_error *error, bool interrupted, bool json) {
         else
                 st_log_error("%s", message);
         if (json) {
-                _cleanup_free_ char *text = text_sanitise(message, strlen(message));
-                output_json(json_pack("{s:s, s:s}", "error", text, "code", rpc_code_name(rpc_code_from_errno(number))));
+                output_json(json_pack("{s:o, s:s}", "error", output_text_json(message), "code",
+                                      rpc_code_name(rpc_code_from_errno(number))));
         }
 }
 

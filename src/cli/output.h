@@ -19,6 +19,9 @@ void output_talk(const char *format, ...) ST_PRINTF(1, 2);
 /** Prints the messages of an answer as talk. */
 void output_messages(char *const *messages, size_t n);
 
+/** A text from outside as JSON, which must be UTF-8. New reference. */
+json_t *output_text_json(const char *text);
+
 /** As JSON: an array of texts. New reference. */
 json_t *output_messages_json(char *const *messages, size_t n);
 

@@ -202,7 +202,7 @@ int archive_next(struct archive *archive, const struct manifest *manifest, const
                  struct st_error **err) {
         int r = tar_next(&archive->tar, err);
         if (r < 0)
-                return st_error_number(err ? *err : NULL) == -EBADMSG || r == -EBADMSG ? damaged(archive, err) : r;
+                return r == -EBADMSG ? damaged(archive, err) : r;
         if (r == 0 && archive->entry == manifest->n)
                 return 0;
         const struct manifest_entry *entry =

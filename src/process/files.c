@@ -2,6 +2,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
 #include <sys/stat.h>
@@ -11,11 +12,6 @@
 #include "base/text.h"
 #include "process/files.h"
 #include "process/parse.h"
-
-/* Linux 5.8, statx(2); glibc 2.36 has no name for it without the kernel's own header. */
-#ifndef STATX_MNT_ID
-#define STATX_MNT_ID 0x1000U
-#endif
 
 bool files_is_terminal(uint64_t rdev) {
         switch (major(rdev)) { /* Documentation/admin-guide/devices.txt of the kernel */
@@ -51,15 +47,16 @@ static uint64_t inode_of_link(const char *link, const char *prefix) {
 
 /* Real files have links that begin with "/" or "(unreachable)": no name of a file can look like one of these. */
 static void classify(struct file *file) {
-        file->kind = FILE_PLAIN;
-        file->inode = file->dev = file->rdev = file->mount_id = 0;
-        file->readable = file->writable = file->append = false;
-        if ((file->inode = inode_of_link(file->link, "socket:[")) != 0)
+        uint64_t inode;
+
+        if ((inode = inode_of_link(file->link, "socket:[")) != 0)
                 file->kind = FILE_SOCKET;
-        else if ((file->inode = inode_of_link(file->link, "pipe:[")) != 0)
+        else if ((inode = inode_of_link(file->link, "pipe:[")) != 0)
                 file->kind = FILE_PIPE;
         else if (streq(file->link, "anon_inode:[io_uring]"))
                 file->kind = FILE_IO_URING;
+        if (inode != 0)
+                file->inode = inode;
 }
 
 /* The permissions of the link itself show how the descriptor was opened: proc_pid_fd(5). */
@@ -73,12 +70,16 @@ static int read_access(int dir_fd, const char *name, struct file *file) {
         return 0;
 }
 
-/* AT_STATX_DONT_SYNC: what the kernel knows must do, a dead file server must not stop us. */
-static void read_node(int dir_fd, const char *name, struct file *file) {
+/*
+ * AT_STATX_DONT_SYNC: what the kernel knows must do, a dead file server must not stop us.
+ *
+ * @return the type, S_IFMT of st_mode; 0: none, or unknown; -errno when the descriptor is closed meanwhile
+ */
+static int read_node(int dir_fd, const char *name, struct file *file) {
         struct statx stx;
 
         if (statx(dir_fd, name, AT_STATX_DONT_SYNC, STATX_TYPE | STATX_INO | STATX_MNT_ID, &stx) < 0)
-                return;
+                return errno == ENOENT || errno == ESRCH ? -errno : 0;
         file->inode = stx.stx_ino;
         file->dev = makedev(stx.stx_dev_major, stx.stx_dev_minor);
         file->rdev = makedev(stx.stx_rdev_major, stx.stx_rdev_minor);
@@ -86,6 +87,7 @@ static void read_node(int dir_fd, const char *name, struct file *file) {
                 file->mount_id = stx.stx_mnt_id;
         if (S_ISCHR(stx.stx_mode) && files_is_terminal(file->rdev))
                 file->kind = FILE_TERMINAL;
+        return stx.stx_mode & S_IFMT;
 }
 
 /* proc_pid_fdinfo(5): "flags:\t02100002" in octal, "mnt_id:\t15". */
@@ -116,48 +118,74 @@ static void read_info(int proc_fd, const char *name, struct file *file) {
         }
 }
 
-/* @return 1 when the file was read, 0 when it is closed meanwhile */
-static int read_file(int proc_fd, int dir_fd, const char *name, unsigned detail, struct file *file, char link[PATH_MAX]) {
+static int read_link(int dir_fd, const char *name, char link[PATH_MAX]) {
+        ssize_t n = readlinkat(dir_fd, name, link, PATH_MAX - 1);
+
+        if (n < 0 && errno != ENAMETOOLONG)
+                return -errno;
+        if (n < 0)
+                n = snprintf(link, PATH_MAX, "(path too long)");
+        link[n] = 0;
+        return 0;
+}
+
+struct walk {
+        int proc_fd, dir_fd;
+        unsigned detail;
+        uint64_t socket_dev; /* of the file system of sockets, once one was seen; 0 before */
+        char link[PATH_MAX];
+};
+
+/*
+ * Every system call here is made ten thousand times: what needs no path is known by its node alone.
+ *
+ * @return 1 when the file was read, 0 when it is of no interest or closed meanwhile, -errno
+ */
+static int read_file(struct walk *walk, const char *name, struct file *file) {
         int64_t fd;
 
         if (text_to_int(name, 0, INT_MAX, &fd) < 0)
                 return 0;
-        file->fd = (int)fd;
-        file->link = link;
-        ssize_t n = readlinkat(dir_fd, name, link, PATH_MAX - 1);
-        if (n < 0 && errno != ENAMETOOLONG)
-                return errno == ENOENT || errno == ESRCH ? 0 : -errno;
-        if (n < 0)
-                n = snprintf(link, PATH_MAX, "(path too long)");
-        link[n] = 0;
+        *file = (struct file){ .fd = (int)fd, .link = walk->link };
+        int type = read_node(walk->dir_fd, name, file);
+        if (type < 0)
+                return 0;
+        if (type == S_IFSOCK && file->dev == walk->socket_dev) {
+                file->kind = FILE_SOCKET;
+                snprintf(walk->link, sizeof(walk->link), "socket:[%" PRIu64 "]", file->inode);
+                return 1;
+        }
+        if (!(walk->detail & FILES_DETAILS) && (type == S_IFREG || type == S_IFDIR))
+                return 0;
 
+        int r = read_link(walk->dir_fd, name, walk->link);
+        if (r < 0)
+                return r == -ENOENT || r == -ESRCH ? 0 : r;
         classify(file);
-        if (file->kind == FILE_SOCKET)
+        if (file->kind == FILE_SOCKET) {
+                walk->socket_dev = file->dev;
                 return 1;
-        read_node(dir_fd, name, file);
-        if (file->kind == FILE_PLAIN && !(detail & FILES_DETAILS))
-                return 1;
-        if (read_access(dir_fd, name, file) < 0)
+        }
+        if (read_access(walk->dir_fd, name, file) < 0)
                 return 0;
         /* Most files are open for reading only: then this costs nothing, and the mount is known from statx. */
-        if ((detail & FILES_DETAILS) && (file->writable || file->mount_id == 0))
-                read_info(proc_fd, name, file);
+        if ((walk->detail & FILES_DETAILS) && (file->writable || file->mount_id == 0))
+                read_info(walk->proc_fd, name, file);
         return 1;
 }
 
 int files_each(int proc_fd, unsigned detail, files_fn call, void *userdata) {
         int dir_fd = openat(proc_fd, "fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        struct walk walk = { .proc_fd = proc_fd, .dir_fd = dir_fd, .detail = detail };
         _cleanup_closedir_ DIR *dir = NULL;
         const struct dirent *entry;
-        char link[PATH_MAX];
         struct file file;
-        int r = 0;
 
         if (dir_fd < 0)
                 return errno == ENOENT ? -ESRCH : -errno;
         dir = fdopendir(dir_fd);
         if (!dir) {
-                r = -errno;
+                int r = -errno;
                 close(dir_fd);
                 return r;
         }
@@ -165,12 +193,11 @@ int files_each(int proc_fd, unsigned detail, files_fn call, void *userdata) {
                 errno = 0;
                 entry = readdir(dir);
                 if (!entry)
-                        break;
-                r = read_file(proc_fd, dir_fd, entry->d_name, detail, &file, link);
+                        return errno == ENOENT ? -ESRCH : -errno;
+                int r = read_file(&walk, entry->d_name, &file);
                 if (r > 0)
                         r = call(&file, userdata);
                 if (r < 0)
                         return r;
         }
-        return errno == ENOENT ? -ESRCH : -errno;
 }

@@ -21,14 +21,14 @@ struct file {
         int fd;
         enum file_kind kind;
         const char *link;      /* as /proc/PID/fd shows it, not sanitised */
-        uint64_t inode, dev, rdev; /* 0 where unknown; of sockets only the inode is looked at */
-        uint64_t mount_id;     /* 0: not asked for, or unknown */
+        uint64_t inode, dev, rdev; /* 0 where unknown */
+        uint64_t mount_id;     /* 0: unknown */
         bool readable, writable, append; /* append only with FILES_DETAILS; nothing of this for sockets */
 };
 
 enum files_detail {
-        FILES_KINDS = 0,
-        FILES_DETAILS = 1 << 0, /* mount and append mode too: more system calls for each descriptor */
+        FILES_KINDS = 0,        /* regular files and directories are left out */
+        FILES_DETAILS = 1 << 0, /* everything, with its append mode: more system calls for each descriptor */
 };
 
 /** Called for each descriptor; the file is valid until it returns. A negative result ends the iteration. */

@@ -7,6 +7,7 @@
 
 #define BUFFER_FIRST ((size_t)512)
 #define BUFFER_KEEP ((size_t)64 << 10)
+#define BUFFER_LIMIT ((size_t)1 << 33) /* beyond any message */
 
 uint8_t *rpc_buffer_extend(struct rpc_buffer *buffer, size_t n) {
         size_t size = rpc_buffer_size(buffer), need, room = buffer->room ? buffer->room : BUFFER_FIRST;
@@ -16,16 +17,16 @@ uint8_t *rpc_buffer_extend(struct rpc_buffer *buffer, size_t n) {
                 buffer->end += n;
                 return buffer->data + buffer->end - n;
         }
-        if (__builtin_add_overflow(size, n, &need))
+        if (n > BUFFER_LIMIT - size)
                 return NULL;
+        need = size + n;
         if (buffer->start > 0) {
                 memmove(buffer->data, buffer->data + buffer->start, size);
                 buffer->start = 0;
                 buffer->end = size;
         }
         while (room < need)
-                if (__builtin_mul_overflow(room, (size_t)2, &room))
-                        return NULL;
+                room *= 2;
         if (room > buffer->room) {
                 data = realloc(buffer->data, room);
                 if (!data)

@@ -79,25 +79,15 @@ static void release_when_over(struct rpc_call *call) {
         rpc_call_unref(call);
 }
 
-static nghttp2_nv header(const char *name, const char *value) {
-        return (nghttp2_nv){
-                .name = (uint8_t *)name,
-                .namelen = strlen(name),
-                .value = (uint8_t *)value,
-                .valuelen = strlen(value),
-                .flags = NGHTTP2_NV_FLAG_NONE,
-        };
-}
-
 /* Status and custom metadata, behind `n` headers that are there. @return how many there are; values in *ret_texts */
 static size_t status_headers(struct rpc_call *call, nghttp2_nv *headers, size_t n, struct strv *ret_texts) {
         strv_addf(ret_texts, "%d", (int)call->code);
-        headers[n++] = header("grpc-status", ret_texts->items[0]);
+        headers[n++] = rpc_connection_header("grpc-status", ret_texts->items[0]);
         if (call->text)
-                headers[n++] = header("grpc-message", call->text);
+                headers[n++] = rpc_connection_header("grpc-message", call->text);
         for (size_t i = 0; i < call->trailers.n; i++) {
                 strv_take(ret_texts, rpc_metadata_wire_value(call->trailers.items + i));
-                headers[n++] = header(call->trailers.items[i].name, ret_texts->items[ret_texts->n - 1]);
+                headers[n++] = rpc_connection_header(call->trailers.items[i].name, ret_texts->items[ret_texts->n - 1]);
         }
         return n;
 }
@@ -144,7 +134,8 @@ static ssize_t read_source(nghttp2_session *session, int32_t stream_id, uint8_t 
 /* The response's headers, followed by what read_source() gives. */
 static void submit_response(struct rpc_call *call) {
         nghttp2_data_provider provider = { .source.ptr = call, .read_callback = read_source };
-        nghttp2_nv headers[] = { header(":status", "200"), header("content-type", "application/grpc") };
+        nghttp2_nv headers[] = { rpc_connection_header(":status", "200"),
+                                 rpc_connection_header("content-type", "application/grpc") };
 
         call->submitted = true;
         nghttp2_submit_response(call->session->http.session, call->stream_id, headers, ELEMENTSOF(headers), &provider);
@@ -158,10 +149,10 @@ static void submit_trailers_only(struct rpc_call *call, unsigned http_status) {
         size_t n = 0;
 
         snprintf(status, sizeof(status), "%u", http_status);
-        headers[n++] = header(":status", status);
-        headers[n++] = header("content-type", "application/grpc");
+        headers[n++] = rpc_connection_header(":status", status);
+        headers[n++] = rpc_connection_header("content-type", "application/grpc");
         if (call->code == RPC_UNIMPLEMENTED)
-                headers[n++] = header("grpc-accept-encoding", "identity");
+                headers[n++] = rpc_connection_header("grpc-accept-encoding", "identity");
         n = status_headers(call, headers, n, &texts);
         call->submitted = true;
         nghttp2_submit_response(call->session->http.session, call->stream_id, headers, n, NULL);
@@ -256,7 +247,9 @@ static bool queue_is_long(const struct rpc_call *call) {
 
 /* Lets the client send as many bytes more as it has sent, unless there is a reason to wait. */
 static void give_back(struct rpc_call *call) {
-        if (!call->open || call->withheld == 0 || (call->state == CALL_RUNNING && (call->paused || queue_is_long(call))))
+        bool wait = call->state == CALL_RUNNING && (call->paused || queue_is_long(call));
+
+        if (!call->open || call->withheld == 0 || wait)
                 return;
         nghttp2_session_consume_stream(call->session->http.session, call->stream_id, call->withheld);
         call->withheld = 0;
@@ -399,8 +392,8 @@ void call_begin(struct rpc_call *call) {
         }
         call->health = streq(call->head.path, "/grpc.health.v1.Health/Check");
         if (!call->health)
-                call->method = server_find_method(call->server, call->head.path, &call->descriptor, &call->userdata,
-                                                  &error);
+                call->method =
+                        server_find_method(call->server, call->head.path, &call->descriptor, &call->userdata, &error);
         if (call->server->n_calls > SERVER_CALLS_LIMIT)
                 st_error_set(&error, ENOMEM, "too many calls at once");
         if (error || (!call->method && !call->health) || set_deadline(call, &error) < 0)

@@ -13,6 +13,7 @@
 #include "base/cleanup.h"
 #include "base/memory.h"
 #include "base/text.h"
+#include "base/version.h"
 #include "rpc/client.h"
 #include "rpc/connection.h"
 #include "rpc/grpc.h"
@@ -33,11 +34,11 @@ struct exchange {
         ProtobufCMessage *message;
         size_t header_bytes;
         int http_status, status;
-        char *text;           /* of the status, decoded */
-        bool closed;          /* the stream is */
+        char *text;  /* of the status, decoded */
+        bool closed; /* the stream is */
         uint32_t close_code;
-        bool leave;           /* on_message has seen enough */
-        int result;           /* of ours; what the server says then does not count */
+        bool leave; /* on_message has seen enough */
+        int result; /* of ours; what the server says then does not count */
         struct st_error *error;
 };
 
@@ -62,8 +63,7 @@ static void give_up(struct rpc_client *client, int result) {
         exchange->result = result;
         exchange->leave = true;
         if (!exchange->closed)
-                nghttp2_submit_rst_stream(client->http.session, NGHTTP2_FLAG_NONE, exchange->stream_id,
-                                          NGHTTP2_CANCEL);
+                nghttp2_submit_rst_stream(client->http.session, NGHTTP2_FLAG_NONE, exchange->stream_id, NGHTTP2_CANCEL);
 }
 
 static struct exchange *exchange_of(struct rpc_client *client, int32_t stream_id) {
@@ -223,7 +223,8 @@ static int connect_error(int number, const char *path, int timeout_ms, struct st
         case EPERM:
                 return st_error_set(err, EACCES, "no permission to talk to the daemon at %s", path);
         case EAGAIN: /* unix(7), SO_SNDTIMEO: the queue of the listening socket stayed full */
-                return st_error_set(err, ETIMEDOUT, "the daemon at %s accepts no connection in %d ms", path, timeout_ms);
+                return st_error_set(err, ETIMEDOUT, "the daemon at %s accepts no connection in %d ms", path,
+                                    timeout_ms);
         default:
                 return st_error_errno(err, number, "cannot connect to the daemon at %s", path);
         }
@@ -235,8 +236,8 @@ int rpc_client_connect(const char *path, int timeout_ms, struct rpc_client **ret
         _cleanup_close_ int fd = -EBADF;
 
         if (isempty(path) || strlen(path) >= sizeof(address.sun_path))
-                return st_error_set(err, EINVAL, "the socket's path \"%s\" is empty or longer than %zu bytes", path ?: "",
-                                    sizeof(address.sun_path) - 1);
+                return st_error_set(err, EINVAL, "the socket's path \"%s\" is empty or longer than %zu bytes",
+                                    path ? path : "", sizeof(address.sun_path) - 1);
         memcpy(address.sun_path, path, strlen(path));
         fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
         if (fd < 0)
@@ -256,33 +257,23 @@ static uint64_t now_ms(void) {
         return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
-static nghttp2_nv header(const char *name, const char *value) {
-        return (nghttp2_nv){
-                .name = (uint8_t *)name,
-                .namelen = strlen(name),
-                .value = (uint8_t *)value,
-                .valuelen = strlen(value),
-                .flags = NGHTTP2_NV_FLAG_NONE,
-        };
-}
-
 static int submit(struct rpc_client *client, const char *method, const struct rpc_options *options) {
         nghttp2_data_provider provider = { .read_callback = read_source };
         char timeout[GRPC_TIMEOUT_SIZE];
         nghttp2_nv headers[8] = {
-                header(":method", "POST"),
-                header(":scheme", "http"),
-                header(":path", method),
-                header(":authority", "localhost"), /* a UNIX socket has no name of its own */
-                header("te", "trailers"),
-                header("content-type", "application/grpc"),
-                header("user-agent", "stasis/" STASIS_VERSION),
+                rpc_connection_header(":method", "POST"),
+                rpc_connection_header(":scheme", "http"),
+                rpc_connection_header(":path", method),
+                rpc_connection_header(":authority", "localhost"), /* a UNIX socket has no name of its own */
+                rpc_connection_header("te", "trailers"),
+                rpc_connection_header("content-type", "application/grpc"),
+                rpc_connection_header("user-agent", "stasis/" STASIS_VERSION),
         };
         size_t n = 7;
 
         if (options->timeout_ms > 0) {
                 grpc_timeout_format((uint64_t)options->timeout_ms * 1000, timeout);
-                headers[n++] = header("grpc-timeout", timeout);
+                headers[n++] = rpc_connection_header("grpc-timeout", timeout);
         }
         return nghttp2_submit_request(client->http.session, NULL, headers, n, &provider, NULL);
 }
@@ -357,18 +348,14 @@ static void linger(struct rpc_client *client, const struct rpc_options *options)
         bool settled = false;
 
         nghttp2_submit_goaway(client->http.session, NGHTTP2_FLAG_NONE, 0, NGHTTP2_NO_ERROR, NULL, 0);
-        while (!settled) {
+        for (;;) {
                 int r = rpc_connection_send(&client->http);
-                struct pollfd fd = { .fd = client->http.transport->fd, .events = POLLIN };
+                struct pollfd fd = { .fd = client->http.transport->fd,
+                                     .events = (short)(POLLIN | (r > 0 ? POLLOUT : 0)) };
 
-                if (r > 0)
-                        fd.events |= POLLOUT;
-                if (now_ms() >= end && options->linger_ms > 0)
+                settled = rpc_connection_receive(&client->http) < 0;
+                if (settled || now_ms() >= end || (poll(&fd, 1, poll_timeout(end)) < 0 && errno != EINTR))
                         break;
-                if (options->linger_ms <= 0 || (poll(&fd, 1, poll_timeout(end)) < 0 && errno != EINTR))
-                        break;
-                if (fd.revents & (POLLIN | POLLHUP | POLLERR))
-                        settled = rpc_connection_receive(&client->http) < 0;
         }
         if (options->settled)
                 *options->settled = settled;
@@ -400,7 +387,9 @@ static int exchange_run(struct rpc_client *client, struct st_error **err) {
         int r = 0;
 
         if (options->timeout_ms > 0)
-                end = now_ms() + (uint64_t)options->timeout_ms + (uint64_t)(options->linger_ms > 0 ? options->linger_ms : 0);
+                end = now_ms() + (uint64_t)options->timeout_ms;
+        if (options->timeout_ms > 0 && options->linger_ms > 0)
+                end += (uint64_t)options->linger_ms;
         fds[POLL_SOCKET].fd = client->http.transport->fd;
         fds[POLL_CANCEL] = (struct pollfd){ .fd = options->cancel_fd > 0 ? options->cancel_fd : -1, .events = POLLIN };
         while (r == 0 && !exchange->closed && !exchange->leave)
@@ -409,7 +398,7 @@ static int exchange_run(struct rpc_client *client, struct st_error **err) {
                 give_up(client, r);
                 st_error_move(&exchange->error, TAKE_PTR(error));
         }
-        if (r == -ECANCELED || r == -ETIMEDOUT)
+        if (r == -ECANCELED)
                 linger(client, options);
         else if (exchange->leave)
                 (void)rpc_connection_send(&client->http);
@@ -422,9 +411,7 @@ int rpc_client_call(struct rpc_client *client, const char *method, const Protobu
                     const ProtobufCMessageDescriptor *response, const struct rpc_options *options, void *ret,
                     struct st_error **err) {
         static const struct rpc_options none = {};
-        struct exchange exchange = {
-                .options = options ? options : &none, .type = response, .status = NO_STATUS
-        };
+        struct exchange exchange = { .options = options ? options : &none, .type = response, .status = NO_STATUS };
         int r;
 
         exchange.decoder.limit = exchange.options->message_limit ? exchange.options->message_limit : RESPONSE_LIMIT;

@@ -6,8 +6,11 @@
  *
  * Cancelling, and knowing that it is done: when the cancel descriptor becomes readable, the client resets the call
  * (RST_STREAM with CANCEL) and says GOAWAY. The server then cancels the operation, and closes the connection once the
- * handler has finished, that is, when everything has been rolled back. The client waits for that end for at most linger_ms,
- * and tells by `settled` whether it came. The connection cannot be used for another call after that.
+ * handler has finished, that is, when everything has been rolled back. The client waits for that end for at most
+ * linger_ms, and tells by `settled` whether it came. The connection cannot be used for another call after that.
+ *
+ * A deadline is the server's to keep: it cancels the operation, and answers DEADLINE_EXCEEDED when the handler has
+ * finished. The client waits linger_ms longer than the deadline for that answer, and then gives up by itself.
  */
 
 #include <stdbool.h>
@@ -57,10 +60,11 @@ struct rpc_options {
         /** Set when the call was cancelled: the server has finished with it, nothing of it goes on. May be NULL. */
         bool *settled;
         /**
-         * Gets each message as it comes, for a stream of the server; owned by the client and gone afterwards. `ret` of the
-         * call is not used then.
+         * Gets each message as it comes, for a stream of the server; owned by the client and gone afterwards. `ret` of
+         * the call is not used then.
          *
-         * @return 0: go on; 1: leave now, the call ends with 0 (the rest is not waited for); negative: likewise, with that
+         * @return 0: go on; 1: leave now, the call ends with 0 (the rest is not waited for); a negative errno:
+         *         likewise, the call ends with that
          */
         int (*on_message)(struct rpc_client *client, const void *message, void *userdata);
         void *userdata;

@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <string.h>
 
 #include <nghttp2/nghttp2.h>
 
@@ -53,3 +54,14 @@ int rpc_connection_send(struct rpc_connection *connection);
 
 /** @return neither side has anything to say any more */
 bool rpc_connection_done(const struct rpc_connection *connection);
+
+/** A header field, whose texts nghttp2 copies when it is submitted. */
+static inline nghttp2_nv rpc_connection_header(const char *name, const char *value) {
+        return (nghttp2_nv){
+                .name = (uint8_t *)name,
+                .namelen = strlen(name),
+                .value = (uint8_t *)value,
+                .valuelen = strlen(value),
+                .flags = NGHTTP2_NV_FLAG_NONE,
+        };
+}

@@ -23,7 +23,7 @@
 
 /** Puts messages together from the bytes of a stream. Zero-initialise and set limit; free with grpc_decoder_clear(). */
 struct grpc_decoder {
-        size_t limit;    /* bytes of a message */
+        size_t limit; /* bytes of a message */
         uint8_t prefix[GRPC_PREFIX_SIZE];
         size_t n_prefix; /* bytes of the prefix that are there */
         size_t size;     /* of the message, once the prefix is there */

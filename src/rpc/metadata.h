@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-/* A list of gRPC metadata: names in lower case, values as bytes. Values of names in "-bin" are base64 on the wire only. */
+/* A list of gRPC metadata: names in lower case, values as bytes. Those of names in "-bin" are base64 on the wire. */
 
 #include <stddef.h>
 #include <stdint.h>

@@ -5,7 +5,6 @@
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/epoll.h>
 #include <time.h>
 
@@ -20,7 +19,6 @@
 #define ACCEPT_TURNS 16
 #define BREATH_USEC 200000
 
-static int on_accept(sd_event_source *source, int fd, uint32_t events, void *userdata);
 static int on_drained(sd_event_source *source, void *userdata);
 
 int rpc_server_new(sd_event *loop, const struct rpc_server_options *options, struct rpc_server **ret,
@@ -117,8 +115,7 @@ const struct rpc_method *server_find_method(struct rpc_server *server, const cha
         for (size_t i = 0; i < server->n_services; i++) {
                 const struct service *service = server->services + i;
                 const char *name = method_of(service, path);
-                const ProtobufCMethodDescriptor *descriptor =
-                        name ? find_descriptor(service->descriptor, name) : NULL;
+                const ProtobufCMethodDescriptor *descriptor = name ? find_descriptor(service->descriptor, name) : NULL;
 
                 if (!descriptor)
                         continue;
@@ -146,7 +143,7 @@ static int on_breath(sd_event_source *source, uint64_t usec, void *userdata) {
         (void)source;
         (void)usec;
         server->breath = sd_event_source_unref(server->breath);
-        LIST_FOREACH(listener, &server->listeners, link)
+        for (listener = LIST_FIRST(&server->listeners); listener; listener = LIST_NEXT(listener, link))
                 (void)sd_event_source_set_enabled(listener->source, SD_EVENT_ON);
         return 0;
 }
@@ -154,11 +151,10 @@ static int on_breath(sd_event_source *source, uint64_t usec, void *userdata) {
 static void take_breath(struct rpc_server *server) {
         struct listener *listener;
 
-        if (server->breath ||
-            sd_event_add_time_relative(server->loop, &server->breath, CLOCK_MONOTONIC, BREATH_USEC, 1000, on_breath,
-                                       server) < 0)
+        if (server->breath || sd_event_add_time_relative(server->loop, &server->breath, CLOCK_MONOTONIC, BREATH_USEC,
+                                                         1000, on_breath, server) < 0)
                 return;
-        LIST_FOREACH(listener, &server->listeners, link)
+        for (listener = LIST_FIRST(&server->listeners); listener; listener = LIST_NEXT(listener, link))
                 (void)sd_event_source_set_enabled(listener->source, SD_EVENT_OFF);
 }
 
@@ -258,7 +254,7 @@ int rpc_server_drain(struct rpc_server *server, uint64_t timeout_ms, void (*done
         server->draining = true;
         server->drain_done = done;
         server->drain_userdata = userdata;
-        LIST_FOREACH(session, &server->sessions, link)
+        for (session = LIST_FIRST(&server->sessions); session; session = LIST_NEXT(session, link))
                 session_leave(session);
         if (server->n_sessions == 0)
                 (void)sd_event_source_set_enabled(server->drained, SD_EVENT_ONESHOT);

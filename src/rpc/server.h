@@ -13,9 +13,9 @@
  *     rpc_call_finish(call, err)       exactly once, whatever happened, also after a cancellation
  *
  * The pointer stays valid until rpc_call_finish(); take a reference to use it longer. When the client goes away,
- * resets the call or its deadline passes, the callback of rpc_call_on_cancel() is called, once; what is sent from then on
- * is dropped, and the handler still finishes. A deadline that passes answers DEADLINE_EXCEEDED when the handler finishes,
- * with the handler's own error text if it has one.
+ * resets the call or its deadline passes, the callback of rpc_call_on_cancel() is called, once; what is sent from then
+ * on is dropped, and the handler still finishes. A deadline that passes answers DEADLINE_EXCEEDED when the handler
+ * finishes, with the handler's own error text if it has one.
  *
  * A connection whose client sent GOAWAY is closed as soon as the last of its calls has finished, reset ones too: that
  * is how a client that cancelled learns that all has been rolled back (see client.h).
@@ -40,21 +40,21 @@ struct rpc_call;
 #define RPC_MESSAGE_LIMIT ((size_t)16 << 20)
 
 struct rpc_server_options {
-        size_t message_limit;    /* bytes of one request; 0: RPC_MESSAGE_LIMIT */
+        size_t message_limit;     /* bytes of one request; 0: RPC_MESSAGE_LIMIT */
         unsigned max_connections; /* further ones are closed at once; 0: 1024 */
-        unsigned max_calls;      /* at once on one connection, further ones wait in the client; 0: 1024 */
+        unsigned max_calls;       /* at once on one connection, further ones wait in the client; 0: 1024 */
 };
 
 /**
- * Starts a call. Called on the loop, once for each call; with `streaming` at its first message, else when the request is
- * complete. Must not block. May finish the call at once.
+ * Starts a call. Called on the loop, once for each call; with `streaming` at its first message, else when the request
+ * is complete. Must not block. May finish the call at once.
  */
 typedef void (*rpc_handle_fn)(struct rpc_call *call, void *userdata);
 
 struct rpc_method {
         const char *name; /* as in the service's descriptor: "Dump" */
         rpc_handle_fn handle;
-        bool streaming;   /* the client sends a stream: see rpc_call_on_message() */
+        bool streaming; /* the client sends a stream: see rpc_call_on_message() */
 };
 
 /** Makes a server without listeners. @param options may be NULL; @return 0 or -errno with err */
@@ -62,8 +62,8 @@ int rpc_server_new(sd_event *loop, const struct rpc_server_options *options, str
                    struct st_error **err);
 
 /**
- * Cancels all calls (their callbacks are called), closes all connections and listeners. Calls that are not finished stay
- * valid until their handlers finish them. Not to be called from a handler or callback of the server. @return NULL
+ * Cancels all calls (their callbacks are called), closes all connections and listeners. Calls that are not finished
+ * stay valid until their handlers finish them. Not to be called from a handler or callback of the server. @return NULL
  */
 struct rpc_server *rpc_server_free(struct rpc_server *server);
 static inline void rpc_server_freep(struct rpc_server **server) {
@@ -124,7 +124,7 @@ const struct rpc_peer *rpc_call_peer(const struct rpc_call *call);
 /** @return CLOCK_MONOTONIC in microseconds, UINT64_MAX: the client set none */
 uint64_t rpc_call_deadline(const struct rpc_call *call);
 
-/** @return the request (the first one of a stream), of the type that the service's descriptor says; owned by the call */
+/** @return the request (the first one of a stream), of the type that the descriptor says; owned by the call */
 const void *rpc_call_request(const struct rpc_call *call);
 
 /** Takes the request out of the call; free it with protobuf_c_message_free_unpacked(m, NULL). NULL the second time. */
@@ -132,8 +132,8 @@ void *rpc_call_take_request(struct rpc_call *call);
 
 /**
  * Called once when the client goes away or resets the call (reason -ECANCELED), its deadline passes (-ETIMEDOUT), or
- * the server is freed (-ECANCELED). From the loop, and never from inside another rpc_ function than rpc_call_on_cancel()
- * itself and rpc_server_free(). May finish the call.
+ * the server is freed (-ECANCELED). From the loop, and never from inside another rpc_ function than
+ * rpc_call_on_cancel() itself and rpc_server_free(). May finish the call.
  */
 typedef void (*rpc_cancel_fn)(struct rpc_call *call, int reason, void *userdata);
 
@@ -160,8 +160,8 @@ void rpc_call_on_message(struct rpc_call *call, rpc_message_fn callback, void *u
 void rpc_call_pause(struct rpc_call *call, bool pause);
 
 /**
- * Sends a message of the method's output type. It is packed at once: the caller keeps it. Strings that are not UTF-8 are
- * sent with '?' for each bad byte, because Go and Python refuse the whole message otherwise.
+ * Sends a message of the method's output type. It is packed at once: the caller keeps it. Strings that are not UTF-8
+ * are sent with '?' for each bad byte, because Go and Python refuse the whole message otherwise.
  *
  * @return 0; -ECANCELED when the call is cancelled (nothing is to be done about it); -EMSGSIZE for more than 4 GiB;
  *         -ENOMEM
@@ -172,7 +172,8 @@ int rpc_call_send(struct rpc_call *call, const ProtobufCMessage *message);
 size_t rpc_call_queued(const struct rpc_call *call);
 
 /** Called each time the queue has become shorter than 64 KiB after it was longer. */
-void rpc_call_on_drained(struct rpc_call *call, void (*callback)(struct rpc_call *call, void *userdata), void *userdata);
+void rpc_call_on_drained(struct rpc_call *call, void (*callback)(struct rpc_call *call, void *userdata),
+                         void *userdata);
 
 /**
  * Adds metadata that goes with the status. At most 4,000 bytes in all, as base64 (3,000 as bytes): the clients of

@@ -56,7 +56,7 @@ struct rpc_server {
         LIST_HEAD(, listener) listeners;
         LIST_HEAD(, session) sessions;
         LIST_HEAD(, rpc_call) orphans; /* calls whose session is gone, and whose handlers have not finished */
-        sd_event_source *breath; /* listening again, after the process was out of descriptors */
+        sd_event_source *breath;       /* listening again, after the process was out of descriptors */
         size_t n_sessions;
         size_t n_calls;   /* not finished */
         size_t receiving; /* bytes of requests that are not complete */
@@ -86,14 +86,14 @@ enum call_state {
 struct rpc_call {
         unsigned refs;
         enum call_state state;
-        struct rpc_server *server;   /* NULL: freed */
-        struct session *session;     /* NULL: gone */
+        struct rpc_server *server; /* NULL: freed */
+        struct session *session;   /* NULL: gone */
         struct rpc_peer *peer;
-        LIST_ENTRY(rpc_call) link;   /* of the session, or the server's orphans; in neither without a server */
+        LIST_ENTRY(rpc_call) link; /* of the session, or the server's orphans; in neither without a server */
         int32_t stream_id;
-        bool open;                   /* the stream is */
-        bool submitted;              /* the response's headers are */
-        bool health;                 /* answered here */
+        bool open;      /* the stream is */
+        bool submitted; /* the response's headers are */
+        bool health;    /* answered here */
         bool input_ended;
         struct request_head head;
 
@@ -101,21 +101,22 @@ struct rpc_call {
         const ProtobufCMethodDescriptor *descriptor;
         void *userdata;
         struct grpc_decoder decoder;
-        size_t counted;              /* of decoder, in server->receiving */
+        size_t counted; /* of decoder, in server->receiving */
         ProtobufCMessage *request;
         uint64_t deadline;
         sd_event_source *timer;
 
         struct rpc_buffer out;
-        bool was_long, drained;      /* out has been over CALL_QUEUE_LIMIT; and is below again: its handler is to be told */
-        size_t withheld;             /* bytes received and not yet given back to flow control */
+        bool was_long;   /* out has been over CALL_QUEUE_LIMIT */
+        bool drained;    /* and is below again: its handler is to be told */
+        size_t withheld; /* bytes received and not yet given back to flow control */
         bool paused;
 
         enum rpc_code code;
-        char *text;                  /* of the status, percent-encoded; NULL: none */
+        char *text; /* of the status, percent-encoded; NULL: none */
         struct rpc_metadata trailers;
 
-        int cancelled;               /* 0 or the reason */
+        int cancelled; /* 0 or the reason */
         rpc_cancel_fn on_cancel;
         void *cancel_userdata;
         rpc_message_fn on_message;

@@ -14,8 +14,7 @@ static int on_begin_headers(nghttp2_session *http, const nghttp2_frame *frame, v
         struct session *session = userdata;
 
         if (frame->headers.cat == NGHTTP2_HCAT_REQUEST)
-                nghttp2_session_set_stream_user_data(http, frame->hd.stream_id,
-                                                     call_new(session, frame->hd.stream_id));
+                nghttp2_session_set_stream_user_data(http, frame->hd.stream_id, call_new(session, frame->hd.stream_id));
         return 0;
 }
 
@@ -124,12 +123,12 @@ static void tell_drained(struct session *session) {
                 struct rpc_call *call;
 
                 session->drained = false;
-                LIST_FOREACH(call, &session->calls, link)
-                        if (call->drained) {
-                                session->drained = true;
-                                call_tell_drained(call);
-                                break;
-                        }
+                for (call = LIST_FIRST(&session->calls); call && !call->drained;)
+                        call = LIST_NEXT(call, link);
+                if (call) {
+                        session->drained = true;
+                        call_tell_drained(call);
+                }
         }
 }
 

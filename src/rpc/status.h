@@ -26,7 +26,7 @@ enum rpc_code {
 /** @param number an errno, positive or negative; 0 is RPC_OK, one that the table does not know RPC_INTERNAL */
 enum rpc_code rpc_code_from_errno(int number);
 
-/** @return the positive errno that stands for the code in a client; 0 for RPC_OK, EIO for a code that gRPC does not know */
+/** @return the positive errno that stands for the code in a client; 0 for RPC_OK, EIO for an unknown code */
 int rpc_code_to_errno(int code);
 
 /** @return "NOT_FOUND"; "?" for a code that gRPC does not know */

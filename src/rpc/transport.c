@@ -54,9 +54,7 @@ int rpc_peer_of_socket(int fd, struct rpc_peer **ret) {
         if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &credentials, &size) < 0)
                 return -errno;
         peer = NEW(struct rpc_peer);
-        *peer = (struct rpc_peer){
-                .refs = 1, .uid = credentials.uid, .gid = credentials.gid, .pid = credentials.pid
-        };
+        *peer = (struct rpc_peer){ .refs = 1, .uid = credentials.uid, .gid = credentials.gid, .pid = credentials.pid };
         r = peer_groups(fd, peer);
         if (r < 0) {
                 rpc_peer_unref(peer);
@@ -92,9 +90,8 @@ static void socket_free(struct rpc_transport *transport) {
 struct rpc_transport *rpc_transport_socket(int fd) {
         struct rpc_transport *transport = NEW(struct rpc_transport);
 
-        *transport = (struct rpc_transport){
-                .fd = fd, .receive = socket_receive, .send = socket_send, .free = socket_free
-        };
+        *transport =
+                (struct rpc_transport){ .fd = fd, .receive = socket_receive, .send = socket_send, .free = socket_free };
         return transport;
 }
 

@@ -28,8 +28,8 @@ struct rpc_peer *rpc_peer_unref(struct rpc_peer *peer);
 int rpc_peer_of_socket(int fd, struct rpc_peer **ret);
 
 /**
- * A carrier. Functions never block. `receive` and `send` give the number of bytes, -EAGAIN when nothing can be done now, or
- * another -errno; receive gives 0 at the end. What receive holds back must show as readable on `fd`.
+ * A carrier. Functions never block. `receive` and `send` give the number of bytes, -EAGAIN when nothing can be done
+ * now, or another -errno; receive gives 0 at the end. What receive holds back must show as readable on `fd`.
  */
 struct rpc_transport {
         int fd; /* polled */

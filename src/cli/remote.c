@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* Operations by the daemon. */
+
+#include <errno.h>
+#include <poll.h>
+
+#include <stasis/log.h>
+
+#include "base/cleanup.h"
+#include "base/messages.h"
+#include "cli/cli.h"
+#include "cli/interrupt.h"
+#include "cli/operation.h"
+#include "cli/profile.h"
+#include "cli/progress.h"
+#include "rpc/client.h"
+
+#define CONNECT_TIMEOUT_MS 5000
+#define RETRY_MS 100
+/* A cancelled dump gives its target back in far less than a second; a full disk or a slow one takes longer. */
+#define LINGER_MS 30000
+
+int operation_interrupted(const char *outcome, struct st_error **err) {
+        if (err)
+                *err = st_error_free(*err);
+        return st_error_set(err, ECANCELED, "cancelled: %s", outcome);
+}
+
+static int connect_daemon(const struct cli *cli, struct rpc_client **ret, struct st_error **err) {
+        const char *address = st_arguments_string(cli->arguments, "Address");
+        bool wait = st_arguments_bool(cli->arguments, "Client.WaitForReady");
+
+        for (;;) {
+                _cleanup_error_ struct st_error *error = NULL;
+                struct pollfd interrupted = { .fd = interrupt_fd(), .events = POLLIN };
+
+                int r = rpc_client_connect(address, CONNECT_TIMEOUT_MS, ret, &error);
+                if (r >= 0)
+                        return r;
+                if (!wait || (r != -ECONNREFUSED && r != -ETIMEDOUT))
+                        return st_error_move(err, TAKE_PTR(error));
+                if (poll(&interrupted, 1, RETRY_MS) > 0)
+                        return operation_interrupted("the daemon did not answer", err);
+        }
+}
+
+/* A cancelled call: did the daemon undo everything, or do we only hope so? */
+static int cancelled(const char *outcome, bool settled, struct st_error **err) {
+        if (settled)
+                return operation_interrupted(outcome, err);
+        return operation_interrupted("but the daemon has not confirmed it yet, see 'stasis daemon status'", err);
+}
+
+int daemon_call(struct cli *cli, const char *method, const ProtobufCMessage *request,
+                const ProtobufCMessageDescriptor *response, void *ret, struct st_error **err) {
+        _cleanup_(rpc_client_freep) struct rpc_client *client = NULL;
+        bool settled = false;
+        int r;
+
+        r = interrupt_watch(err);
+        if (r < 0)
+                return r;
+        r = connect_daemon(cli, &client, err);
+        if (r < 0)
+                return r;
+
+        struct rpc_options options = {
+                .cancel_fd = interrupt_fd(),
+                .linger_ms = LINGER_MS,
+                .settled = &settled,
+        };
+        r = rpc_client_call(client, method, request, response, &options, ret, err);
+        if (r == -ECANCELED && interrupt_count() > 0)
+                return cancelled("nothing was changed", settled, err);
+        return r;
+}
+
+static int take_event(struct rpc_client *client, const void *message, void *userdata) {
+        const Stasis__V1__Event *event = message;
+        Stasis__V1__Event **last = userdata;
+
+        (void)client;
+        switch (event->kind_case) {
+        case STASIS__V1__EVENT__KIND_PROGRESS:
+                progress_update(event->progress->phase ?: "", event->progress->done, event->progress->total);
+                break;
+        case STASIS__V1__EVENT__KIND_LOG:
+                st_log((enum st_log_level)event->log->level, "%s", event->log->text ?: "");
+                break;
+        case STASIS__V1__EVENT__KIND_DUMP:
+        case STASIS__V1__EVENT__KIND_RESTORE:
+                if (!*last)
+                        *last = message_copy(&event->base);
+                break;
+        default: /* of a newer daemon */
+                break;
+        }
+        return 0;
+}
+
+static void show_profile(const struct cli *cli, const struct rpc_metadata *trailers) {
+        const struct rpc_metadata_item *item = rpc_metadata_get(trailers, "stasis-profile-bin");
+        _cleanup_(message_freep) Stasis__V1__Profile *profile = NULL;
+
+        if (!item || !profile_wanted(cli->arguments))
+                return;
+        profile = stasis__v1__profile__unpack(NULL, item->size, item->value);
+        if (profile)
+                profile_show(profile, cli->arguments);
+}
+
+int daemon_operate(struct cli *cli, const char *method, const ProtobufCMessage *request, const char *outcome,
+                   Stasis__V1__Event **ret, struct st_error **err) {
+        _cleanup_(rpc_metadata_clear) struct rpc_metadata trailers = { 0 };
+        _cleanup_(rpc_client_freep) struct rpc_client *client = NULL;
+        _cleanup_(message_freep) Stasis__V1__Event *last = NULL;
+        bool settled = false;
+        int r;
+
+        r = interrupt_watch(err);
+        if (r < 0)
+                return r;
+        r = connect_daemon(cli, &client, err);
+        if (r < 0)
+                return r;
+
+        struct rpc_options options = {
+                .cancel_fd = interrupt_fd(),
+                .linger_ms = LINGER_MS,
+                .settled = &settled,
+                .on_message = take_event,
+                .userdata = &last,
+                .trailers = &trailers,
+        };
+        progress_begin();
+        r = rpc_client_call(client, method, request, &stasis__v1__event__descriptor, &options, NULL, err);
+        progress_end();
+        if (r == -ECANCELED && interrupt_count() > 0)
+                return cancelled(outcome, settled, err);
+
+        show_profile(cli, &trailers); /* where the time of a failure went matters too */
+        if (r < 0)
+                return r;
+        if (!last)
+                return st_error_set(err, EPROTO, "the daemon ended the operation without an answer");
+        *ret = TAKE_PTR(last);
+        return 0;
+}

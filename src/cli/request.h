@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/* What the requests of dump and restore have in common: filling in CRIU's options and paths from flags. */
+
+#include <stddef.h>
+
+#include <criu/criu.pb-c.h>
+#include <stasis/error.h>
+#include <stasis/option.h>
+
+/** A BOOL flag and the field of criu_opts that it sets. */
+struct criu_flag {
+        const char *flag;
+        const char *field;
+};
+
+/**
+ * Fills CRIU's options from --criu-opts, --external and the BOOL flags. A flag wins over --criu-opts. An option that was
+ * turned off goes into the list of those forced off: `false` in criu_opts means "not set".
+ *
+ * @param flags ended by a NULL flag
+ * @param criu made when something is to be set; may come in as NULL
+ * @param n_off, off the repeated string Off of the request
+ */
+int request_fill_criu(const struct st_arguments *arguments, const struct criu_flag *flags, Criu__CriuOpts **criu,
+                      size_t *n_off, char ***off, struct st_error **err);
+
+/** @return the options, made when *criu is NULL */
+Criu__CriuOpts *request_criu(Criu__CriuOpts **criu);
+
+/** Sets a string field to the absolute path of a flag, if it was given. A URL (SCHEME://…) stays as it is. */
+void request_set_path(char **field, const struct st_arguments *arguments, const char *flag);
+
+/** How messages name the target: "process 42". malloc'ed */
+char *request_target(const char *type, const struct st_arguments *arguments);

@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* `stasis restore TYPE …` */
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/cleanup.h"
+#include "base/messages.h"
+#include "base/text.h"
+#include "cli/cli.h"
+#include "cli/command.h"
+#include "cli/operation.h"
+#include "cli/output.h"
+#include "cli/request.h"
+#include "cli/restore.h"
+#include "cli/wait.h"
+#include "engine/engine.h"
+
+static const struct st_option restore_options[] = {
+        { .flag = "path", .letter = 'p', .type = ST_OPTION_STRING, .value_name = "PATH", .help = "the checkpoint" },
+        { .flag = "pid-file", .type = ST_OPTION_STRING, .value_name = "FILE",
+          .help = "write the PID of the restored process to a file" },
+        { .flag = "out", .letter = 'o', .type = ST_OPTION_STRING, .value_name = "FILE",
+          .help = "where the output goes that went into a pipe to a process outside the checkpoint" },
+        { .flag = "tcp-established", .type = ST_OPTION_BOOL, .value_name = "BOOL",
+          .help = "restore TCP connections; as they were saved when not given" },
+        { .flag = "tcp-close", .type = ST_OPTION_BOOL, .value_name = "BOOL",
+          .help = "restore TCP connections as closed ones" },
+        { .flag = "shell-job", .type = ST_OPTION_BOOL, .value_name = "BOOL",
+          .help = "the process ran on somebody's terminal; as it was saved when not given" },
+        { .flag = "file-locks", .type = ST_OPTION_BOOL, .value_name = "BOOL", .help = "restore file locks" },
+        { .flag = "link-remap", .type = ST_OPTION_BOOL, .value_name = "BOOL",
+          .help = "find deleted files by the names that the dump gave them" },
+        { .flag = "external", .type = ST_OPTION_LIST, .value_name = "RESOURCE",
+          .help = "a resource to supply (criu(8), --external)" },
+        { .flag = "criu-opts", .type = ST_OPTION_STRING, .value_name = "JSON",
+          .help = "further options of CRIU, named as in its rpc.proto: '{\"weak_sysctls\": true}'" },
+        { .flag = "leave-stopped", .type = ST_OPTION_BOOL, .value_name = "BOOL",
+          .help = "leave the process stopped; SIGCONT lets it run" },
+        { .flag = "no-server", .type = ST_OPTION_BOOL,
+          .help = "do it in this process, without the daemon; wait for the restored process and end with its exit code" },
+        ST_OPTION_END,
+};
+
+static const struct criu_flag restore_flags[] = {
+        { "tcp-established", "tcp_established" },
+        { "tcp-close", "tcp_close" },
+        { "shell-job", "shell_job" },
+        { "file-locks", "file_locks" },
+        { "link-remap", "link_remap" },
+        { "leave-stopped", "leave_stopped" },
+        { NULL, NULL },
+};
+
+static int fill_process(const struct st_arguments *arguments, Daemon__RestoreReq *req, struct st_error **err) {
+        const char *word = st_arguments_words(arguments)[0];
+
+        if (word) {
+                st_error_set(err, EINVAL, "restore process: unexpected argument '%s'", word);
+                st_error_hint(err, "a checkpoint is named with --path");
+                return -EINVAL;
+        }
+        if (isempty(req->path)) {
+                st_error_set(err, EINVAL, "restore process: no checkpoint is named");
+                st_error_hint(err, "name one with --path");
+                return -EINVAL;
+        }
+        return 0;
+}
+
+static const struct st_restore_command restore_process = {
+        .command = {
+                .type = "process",
+                .summary = "Restores a process and its children from a checkpoint, with their PIDs",
+                .example = "restore process --path /var/backups/web.tar.zst",
+        },
+        .fill = fill_process,
+};
+
+int restore_request(const struct st_restore_command *type, const struct st_arguments *arguments,
+                    Daemon__RestoreReq **ret, struct st_error **err) {
+        _cleanup_(message_freep) Daemon__RestoreReq *req = message_new(&daemon__restore_req__descriptor);
+        int r;
+
+        if (st_arguments_bool(arguments, "tcp-established") && st_arguments_bool(arguments, "tcp-close"))
+                return st_error_set(err, EINVAL, "--tcp-established and --tcp-close contradict each other");
+
+        message_set_string(&req->type, type->command.type);
+        req->details = message_new(&daemon__details__descriptor);
+        request_set_path(&req->path, arguments, "path");
+        request_set_path(&req->pidfile, arguments, "pid-file");
+        request_set_path(&req->log, arguments, "out");
+        r = request_fill_criu(arguments, restore_flags, &req->criu, &req->n_off, &req->off, err);
+        if (r < 0)
+                return r;
+        r = type->fill(arguments, req, err);
+        if (r < 0)
+                return r;
+        *ret = TAKE_PTR(req);
+        return 0;
+}
+
+static void print_restore(const struct cli *cli, const Daemon__RestoreResp *resp) {
+        if (!cli->json) {
+                output_messages(resp->messages, resp->n_messages);
+                printf("restored %s %u\n", cli->type->type, resp->pid);
+        } else {
+                json_t *object = json_object();
+
+                json_object_set_new(object, "type", output_text_json(cli->type->type));
+                json_object_set_new(object, "pid", json_integer(resp->pid));
+                json_object_set_new(object, "messages", output_messages_json(resp->messages, resp->n_messages));
+                output_json(object);
+        }
+        fflush(stdout); /* before what the restored process prints; a failure shows at the end */
+}
+
+struct local_restore {
+        Daemon__RestoreReq *req;
+        Daemon__RestoreResp *resp;
+        int pty;
+};
+
+static int restore_here(struct st_operation *operation, void *userdata, struct st_error **err) {
+        struct local_restore *restore = userdata;
+
+        return engine_restore(operation, restore->req, restore->resp, &restore->pty, err);
+}
+
+static int restore_locally(struct cli *cli, Daemon__RestoreReq *req, const char *outcome, struct st_error **err) {
+        _cleanup_(message_freep) Daemon__RestoreResp *resp = message_new(&daemon__restore_resp__descriptor);
+        struct local_restore restore = { req, resp, -EBADF };
+        struct local_work work = { restore_here, &restore, outcome, true };
+        int r;
+
+        r = local_operate(cli, &work, err);
+        _cleanup_close_ int pty = restore.pty;
+        if (r < 0)
+                return r;
+        print_restore(cli, resp);
+        return wait_for_process((pid_t)resp->pid, pty, err);
+}
+
+static int restore_by_daemon(struct cli *cli, const Daemon__RestoreReq *req, const char *outcome,
+                             struct st_error **err) {
+        _cleanup_(message_freep) Stasis__V1__Event *event = NULL;
+        int r;
+
+        r = daemon_operate(cli, "/stasis.v1.Stasis/Restore", &req->base, outcome, &event, err);
+        if (r < 0)
+                return r;
+        if (event->kind_case != STASIS__V1__EVENT__KIND_RESTORE)
+                return st_error_set(err, EPROTO, "the daemon answered something else than a restore");
+        print_restore(cli, event->restore);
+        return EXIT_OK;
+}
+
+static int run_restore(struct cli *cli, struct st_error **err) {
+        static const char outcome[] = "nothing was restored";
+        _cleanup_(message_freep) Daemon__RestoreReq *req = NULL;
+        int r;
+
+        r = restore_request((const struct st_restore_command *)cli->type, cli->arguments, &req, err);
+        if (r < 0)
+                return r;
+        cli_begin_work(cli);
+        if (st_arguments_bool(cli->arguments, "no-server"))
+                return restore_locally(cli, req, outcome, err);
+        return restore_by_daemon(cli, req, outcome, err);
+}
+
+const struct command command_restore = {
+        .path = "restore",
+        .summary = "Lets a checkpoint run again",
+        .examples = "restore process --path /var/backups/web.tar.zst",
+        .options = (const struct st_option *const[]){ restore_options, NULL },
+        .config = true,
+        .types = (const struct st_command *const[]){ &restore_process.command, NULL },
+        .type_feature = ST_FEATURE_restore_command,
+        .run = run_restore,
+};

@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <fcntl.h>
+
+#include "base/cleanup.h"
+#include "base/memory.h"
+#include "base/path.h"
+#include "criu/criu.h"
+
+#define LOG_LEVEL 4
+
+static const char *log_name(enum criu_operation operation) {
+        return operation == CRIU_DUMP ? "dump.log" : "restore.log";
+}
+
+char *criu_log_path(const char *work_dir, enum criu_operation operation) {
+        return path_join(work_dir, log_name(operation));
+}
+
+static int build_argv(const struct criu_run *run, struct strv *argv, struct st_error **err) {
+        const Criu__CriuOpts *options = run->options;
+        int level = options->has_log_level && options->log_level > 0 ? options->log_level : LOG_LEVEL;
+
+        strv_add(argv, run->binary->path);
+        strv_add(argv, run->operation == CRIU_DUMP ? "dump" : "restore");
+        strv_add(argv, "--no-default-config");
+        strv_add(argv, "--stream");
+        strv_addf(argv, "--images-dir=%s", run->work_dir);
+        strv_addf(argv, "--work-dir=%s", run->work_dir);
+        strv_addf(argv, "--log-file=%s", log_name(run->operation));
+        strv_addf(argv, "-v%d", level);
+        if (run->operation == CRIU_DUMP) {
+                strv_addf(argv, "--tree=%d", (int)run->pid);
+                /* Of the two the last one wins: a stopped process is not a running one. */
+                if (run->leave_running && !run->leave_stopped)
+                        strv_add(argv, "--leave-running");
+        } else {
+                strv_add(argv, "--restore-detached");
+                strv_add(argv, "--restore-sibling");
+                if (run->pid_file)
+                        strv_addf(argv, "--pidfile=%s", run->pid_file);
+        }
+        if (run->leave_stopped)
+                strv_add(argv, "--leave-stopped");
+        if (run->action_script)
+                strv_addf(argv, "--action-script=%s", run->action_script);
+        return criu_options_to_argv(options, run->operation, argv, err);
+}
+
+/* --no-default-config does not keep CRIU from reading the file that this variable names. */
+static void build_environment(char *const *given, struct strv *ret) {
+        for (char *const *e = given ? given : environ; *e; e++)
+                if (!text_after(*e, "CRIU_CONFIG_FILE="))
+                        strv_add(ret, *e);
+}
+
+static bool number_taken(const struct criu_run *run, int number) {
+        for (size_t i = 0; i < run->n_fds; i++)
+                if (run->fds[i].number == number)
+                        return true;
+        return false;
+}
+
+/* What CRIU gets: its descriptors to inherit, the log as stdout and stderr, the lock. @return malloc'ed */
+static struct spawn_fd *build_fds(const struct criu_run *run, int log_fd, size_t *ret_n) {
+        struct spawn_fd *fds = xcalloc(run->n_fds + 3, sizeof(*fds));
+        size_t n = 0;
+
+        for (size_t i = 0; i < run->n_fds; i++)
+                fds[n++] = run->fds[i];
+        for (int number = STDOUT_FILENO; number <= STDERR_FILENO; number++)
+                if (!number_taken(run, number))
+                        fds[n++] = (struct spawn_fd){ .fd = log_fd, .number = number };
+        if (run->lock_fd >= 0) {
+                int number = run->lock_fd >= 10 ? run->lock_fd : 10;
+
+                while (number_taken(run, number))
+                        number++;
+                fds[n++] = (struct spawn_fd){ .fd = run->lock_fd, .number = number };
+        }
+        *ret_n = n;
+        return fds;
+}
+
+pid_t criu_start(const struct criu_run *run, int *ret_pidfd, struct st_error **err) {
+        _cleanup_strv_ struct strv argv = { 0 }, environment = { 0 };
+        _cleanup_free_ char *log = criu_log_path(run->work_dir, run->operation);
+        _cleanup_free_ struct spawn_fd *fds = NULL;
+        _cleanup_close_ int log_fd = -EBADF;
+        size_t n_fds;
+
+        int r = build_argv(run, &argv, err);
+        if (r < 0)
+                return r;
+        build_environment(run->environment, &environment);
+        char *const *const child_environment = environment.items ? environment.items : (char *const[]){ NULL };
+
+        /* CRIU itself truncates it when it opens its log: until then its complaints go here, and stay when it never does. */
+        log_fd = open(log, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+        if (log_fd < 0)
+                return st_error_errno(err, errno, "cannot create %s", log);
+        fds = build_fds(run, log_fd, &n_fds);
+
+        const struct spawn spawn = {
+                .path = run->binary->path,
+                .argv = argv.items,
+                .environment = child_environment,
+                .fds = fds,
+                .n_fds = n_fds,
+                /* A Ctrl-C that ends CRIU while its target is frozen would end the target with it. */
+                .new_session = !run->in_session,
+                .ignore_interrupts = run->in_session,
+        };
+        pid_t pid = spawn_start(&spawn, ret_pidfd, err);
+
+        if (pid < 0)
+                st_error_wrap(err, "cannot start CRIU");
+        return pid;
+}

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/* What image.c, write.c and the formats share. */
+
+#include <pthread.h>
+#include <stdbool.h>
+
+#include "image/archive.h"
+#include "image/image.h"
+#include "image/manifest.h"
+
+struct image {
+        char *path;
+        enum image_format format;
+        bool verified;            /* it has a manifest */
+        struct manifest manifest; /* without one: names and sizes only */
+        int fd;                   /* the directory or the archive */
+};
+
+/** A checkpoint on its way to the disk. */
+struct writing {
+        const struct store *store;
+        const struct image_write *options;
+        struct store_file **files; /* in the order of the manifest and the archive */
+        size_t n_files;
+        struct manifest manifest; /* hashes are set by writing_hash() */
+        pthread_mutex_t lock;     /* of done and told */
+        uint64_t done, told;
+};
+
+/** Between two pieces: counts what was written, tells progress. @return 0 or -ECANCELED with err */
+int writing_step(struct writing *writing, uint64_t bytes, struct st_error **err);
+
+/** Hashes a file into the manifest. */
+int writing_hash(struct writing *writing, size_t file, struct st_error **err);
+
+/** An error of writing: a full disk gets its own message. @return the negative errno */
+int writing_failed(const struct writing *writing, int number, struct st_error **err);
+
+/** Writes everything to options->partial and syncs it, all but its name. What is half written is removed by the caller. */
+int none_write(struct writing *writing, struct st_error **err);
+int zstd_write(struct writing *writing, struct st_error **err);
+
+/** Opens a directory: image->fd is it already. */
+int none_open(struct image *image, struct st_error **err);
+int none_read(struct image *image, const struct manifest_entry *entry, char *data, struct st_error **err);
+int none_verify(struct image *image, int cancel_fd, struct st_error **err);
+
+/** Opens a file of a directory for reading: a regular one of the right size, never a link. @return descriptor or -errno with err */
+int none_open_file(struct image *image, const struct manifest_entry *entry, struct st_error **err);
+
+/** "NAME is damaged: WHAT in it" for a file of the image. @return -EBADMSG */
+int image_damaged(const struct image *image, const char *name, const char *what, struct st_error **err);

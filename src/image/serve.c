@@ -1,0 +1,332 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "image/serve.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/io.h"
+#include "base/memory.h"
+#include "base/text.h"
+#include "image/serving.h"
+#include "image/threads.h"
+
+#define PROGRESS_STEP ((uint64_t)16 << 20)
+#define PIECE ((size_t)256 << 10)
+
+static void stop(struct serve *serve) {
+        atomic_store(&serve->stopped, true);
+        eventfd_write(serve->stop_fd, 1);
+        pthread_mutex_lock(&serve->lock);
+        pthread_cond_broadcast(&serve->changed);
+        pthread_mutex_unlock(&serve->lock);
+}
+
+void serve_fail(struct serve *serve, struct st_error *error) {
+        pthread_mutex_lock(&serve->lock);
+        if (!serve->error)
+                serve->error = TAKE_PTR(error);
+        pthread_mutex_unlock(&serve->lock);
+        st_error_free(error);
+        stop(serve);
+}
+
+void serve_count(struct serve *serve, uint64_t bytes) {
+        pthread_mutex_lock(&serve->lock);
+        serve->done += bytes;
+        if (serve->progress && serve->done - serve->told >= PROGRESS_STEP) {
+                serve->told = serve->done;
+                serve->progress(serve->done, serve->image->manifest.total, serve->userdata);
+        }
+        pthread_mutex_unlock(&serve->lock);
+}
+
+void serve_starve(struct serve *serve) {
+        serve->starving++;
+        pthread_cond_broadcast(&serve->changed);
+        pthread_cond_wait(&serve->changed, &serve->lock);
+        serve->starving--;
+}
+
+/** Waits until a descriptor is readable. @return 1; 0: it is all over, stopped or finishing */
+static int wait_readable(struct serve *serve, int fd) {
+        struct pollfd fds[] = {
+                { .fd = fd, .events = POLLIN },
+                { .fd = serve->stop_fd, .events = POLLIN },
+                { .fd = serve->finish_fd, .events = POLLIN },
+        };
+        while (poll(fds, ELEMENTSOF(fds), -1) < 0)
+                if (errno != EINTR)
+                        return 0;
+        return fds[1].revents ? 0 : fds[0].revents ? 1 : 0;
+}
+
+/** Hashes a file of a directory before CRIU gets any of it. */
+static int check_before(struct serve *serve, const struct feed_source *source, struct st_error **err) {
+        _cleanup_(hasher_freep) struct hasher *hasher = hasher_new();
+        _cleanup_free_ uint8_t *buffer = malloc(PIECE);
+        if (!buffer)
+                return st_error_errno(err, ENOMEM, "cannot serve %s", source->entry->name);
+        for (uint64_t at = 0;;) {
+                ssize_t n = pread(source->fd, buffer, PIECE, (off_t)at);
+                if (n < 0 && errno == EINTR)
+                        continue;
+                if (n < 0)
+                        return st_error_errno(err, errno, "cannot read %s of %s", source->entry->name, serve->image->path);
+                if (n == 0)
+                        break;
+                hasher_update(hasher, buffer, (size_t)n);
+                at += (uint64_t)n;
+                if (serve_stopped(serve))
+                        return -ECANCELED;
+        }
+        return hash_equal(hasher_finish(hasher), source->entry->hash)
+                       ? 0
+                       : image_damaged(serve->image, source->entry->name, "has a wrong checksum", err);
+}
+
+/** Makes a file of a directory ready: a small one is read, others but pages are checked as a whole. */
+static int prepare_from_directory(struct serve *serve, struct feed_source *source, struct st_error **err) {
+        struct image *image = serve->image;
+        const struct manifest_entry *entry = source->entry;
+        if (entry->size <= SERVE_SMALL) {
+                source->data = xmalloc((size_t)entry->size);
+                int r = none_read(image, entry, (char *)source->data, err);
+                if (r < 0)
+                        return r;
+                if (image->verified && !hash_equal(hash_of(source->data, (size_t)entry->size), entry->hash))
+                        return image_damaged(image, entry->name, "has a wrong checksum", err);
+                return 0;
+        }
+        source->fd = none_open_file(image, entry, err);
+        if (source->fd < 0)
+                return source->fd;
+        source->verify = image->verified;
+        return image->verified && !streamer_is_pages(entry->name) ? check_before(serve, source, err) : 0;
+}
+
+/** Copies a small file that has come wholly out of the store. */
+static int copy_small(struct serve *serve, struct feed_source *source, const struct arrival *arrival,
+                      struct st_error **err) {
+        _cleanup_(store_reader_clear) struct store_reader reader = { .store = serve->store, .file = arrival->file };
+        source->data = xmalloc((size_t)source->entry->size);
+        size_t have = 0;
+        const uint8_t *piece;
+        ssize_t n;
+        while ((n = store_read(&reader, &piece)) > 0) {
+                memcpy(source->data + have, piece, (size_t)n);
+                have += (size_t)n;
+        }
+        return n < 0 ? st_error_errno(err, (int)n, "cannot read back %s", source->entry->name) : 0;
+}
+
+/** Waits until a file of an archive is there and checked. Pages are not waited for: whoever feeds them checks them. */
+static int prepare_from_archive(struct serve *serve, struct feed_source *source, struct st_error **err) {
+        struct arrival *arrival = &serve->arrivals[source->entry - serve->image->manifest.entries];
+        bool large_pages = streamer_is_pages(source->entry->name) && source->entry->size > SERVE_SMALL;
+        if (large_pages && arrival->taken)
+                return st_error_set(err, EALREADY, "CRIU asks for %s a second time", source->entry->name);
+        if (large_pages) {
+                arrival->taken = true;
+                source->verify = true;
+                return 0;
+        }
+        pthread_mutex_lock(&serve->lock);
+        while (!arrival->complete && !serve_stopped(serve))
+                serve_starve(serve);
+        bool complete = arrival->complete;
+        pthread_mutex_unlock(&serve->lock);
+        if (!complete)
+                return -ECANCELED;
+        if (source->entry->size > SERVE_SMALL)
+                return 0;
+        int r = copy_small(serve, source, arrival, err);
+        if (r == 0 && !hash_equal(hash_of(source->data, (size_t)source->entry->size), source->entry->hash))
+                r = image_damaged(serve->image, source->entry->name, "has a wrong checksum", err);
+        return r;
+}
+
+/** Frees what threads that have ended left, so that a tree of many tasks does not pile them up. */
+static void join_ended(struct serve *serve) {
+        for (size_t i = 0; i < serve->n_feeders;) {
+                if (!feed_ended(serve->feeders[i])) {
+                        i++;
+                        continue;
+                }
+                feed_join(serve->feeders[i]);
+                serve->feeders[i] = serve->feeders[--serve->n_feeders];
+        }
+}
+
+static void source_clear(struct feed_source *source) {
+        if (source->fd >= 0)
+                close(source->fd);
+        free(source->data);
+}
+
+/** Answers one request. @return 0; -ECANCELED: it is over; other negative errno with err */
+static int answer(struct serve *serve, const char *name, struct st_error **err) {
+        _cleanup_(source_clear) struct feed_source source = {
+                .entry = manifest_find(&serve->image->manifest, name),
+                .fd = -EBADF,
+        };
+        int r = 0;
+        if (source.entry)
+                r = serve->store ? prepare_from_archive(serve, &source, err) : prepare_from_directory(serve, &source, err);
+        if (r < 0)
+                return r;
+        r = streamer_reply(&serve->streamer, source.entry != NULL);
+        if (r < 0)
+                return r == -EPIPE || r == -ECONNRESET ? -ECANCELED : st_error_errno(err, r, "cannot answer CRIU");
+        if (!source.entry)
+                return 0;
+        int pipe_fd;
+        do {
+                if (!wait_readable(serve, serve->streamer.socket))
+                        return -ECANCELED;
+                pipe_fd = streamer_receive_pipe(&serve->streamer, err);
+        } while (pipe_fd == -EAGAIN);
+        if (pipe_fd < 0)
+                return pipe_fd;
+        join_ended(serve);
+        feed_start(serve, pipe_fd, &source);
+        return 0;
+}
+
+static int accept_criu(struct serve *serve, struct st_error **err) {
+        while (wait_readable(serve, serve->listen_fd)) {
+                serve->streamer.socket = accept4(serve->listen_fd, NULL, NULL, SOCK_CLOEXEC);
+                if (serve->streamer.socket >= 0)
+                        return 0;
+                if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
+                        return st_error_errno(err, errno, "cannot accept CRIU's connection");
+        }
+        return -ECANCELED;
+}
+
+/** Answers until CRIU closes the connection. */
+static int run(struct serve *serve, struct st_error **err) {
+        int r = accept_criu(serve, err);
+        while (r == 0 && wait_readable(serve, serve->streamer.socket)) {
+                _cleanup_free_ char *name = NULL;
+                r = streamer_receive_name(&serve->streamer, &name, err);
+                if (r == 0)
+                        return 0;
+                if (r > 0)
+                        r = answer(serve, name, err);
+                else if (r == -EAGAIN)
+                        r = 0;
+        }
+        return r;
+}
+
+static void *serve_thread(void *userdata) {
+        struct serve *serve = userdata;
+        struct st_error *error = NULL;
+        run(serve, &error);
+        if (error)
+                serve_fail(serve, error);
+        if (serve->streamer.socket >= 0)
+                close(serve->streamer.socket);
+        serve->streamer.socket = -EBADF;
+        close(serve->listen_fd);
+        serve->listen_fd = -EBADF;
+
+        pthread_mutex_lock(&serve->lock);
+        serve->gone = true;
+        pthread_cond_broadcast(&serve->changed);
+        pthread_mutex_unlock(&serve->lock);
+        return NULL;
+}
+
+static struct serve *serve_free(struct serve *serve) {
+        if (!serve)
+                return NULL;
+        if (serve->listen_fd >= 0)
+                close(serve->listen_fd);
+        if (serve->socket_path)
+                unlink(serve->socket_path);
+        if (serve->stop_fd >= 0)
+                close(serve->stop_fd);
+        if (serve->finish_fd >= 0)
+                close(serve->finish_fd);
+        free(serve->socket_path);
+        free(serve->feeders);
+        free(serve->arrivals);
+        store_free(serve->store);
+        st_error_free(serve->error);
+        pthread_cond_destroy(&serve->changed);
+        pthread_mutex_destroy(&serve->lock);
+        free(serve);
+        return NULL;
+}
+DEFINE_CLEANUP(struct serve, serve_free)
+
+static int start_threads(struct serve *serve) {
+        int r = threads_start(&serve->thread, serve_thread, serve);
+        if (r < 0 || !serve->store)
+                return r;
+        r = threads_start(&serve->unpack_thread, unpack_thread, serve);
+        if (r < 0) {
+                stop(serve);
+                pthread_join(serve->thread, NULL);
+                return r;
+        }
+        serve->unpacking = true;
+        return 0;
+}
+
+int serve_start(struct image *image, const char *work_dir, uint64_t budget, const char *spill_dir,
+                void (*progress)(uint64_t done, uint64_t total, void *userdata), void *userdata,
+                struct serve **ret, struct st_error **err) {
+        _cleanup_(serve_freep) struct serve *serve = NEW(struct serve);
+        pthread_mutex_init(&serve->lock, NULL);
+        pthread_cond_init(&serve->changed, NULL);
+        serve->image = image;
+        serve->progress = progress;
+        serve->userdata = userdata;
+        serve->listen_fd = -EBADF;
+        serve->streamer.socket = -EBADF;
+        serve->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        serve->finish_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        if (serve->stop_fd < 0 || serve->finish_fd < 0)
+                return st_error_errno(err, errno, "cannot serve the checkpoint");
+        if (image->format != IMAGE_NONE) {
+                serve->store = store_new(budget, spill_dir);
+                serve->arrivals = xcalloc(image->manifest.n, sizeof(*serve->arrivals));
+        }
+        serve->listen_fd = streamer_listen(work_dir, STREAMER_SERVE_SOCKET, &serve->socket_path, err);
+        if (serve->listen_fd < 0)
+                return serve->listen_fd;
+        int r = start_threads(serve);
+        if (r < 0)
+                return st_error_errno(err, r, "cannot serve the checkpoint");
+        *ret = TAKE_PTR(serve);
+        return 0;
+}
+
+void serve_abort(struct serve *serve) {
+        stop(serve);
+}
+
+int serve_finish(struct serve *serve, struct st_error **err) {
+        atomic_store(&serve->finishing, true);
+        eventfd_write(serve->finish_fd, 1);
+        pthread_join(serve->thread, NULL);
+        for (size_t i = 0; i < serve->n_feeders; i++)
+                feed_join(serve->feeders[i]);
+        if (serve->unpacking)
+                pthread_join(serve->unpack_thread, NULL);
+        int r = 0;
+        if (serve->error)
+                r = st_error_move(err, TAKE_PTR(serve->error));
+        else if (serve_stopped(serve))
+                r = st_error_set(err, ECANCELED, "serving the checkpoint was stopped");
+        serve_free(serve);
+        return r;
+}

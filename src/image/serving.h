@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/* What the parts of serving share: serve.c (the connection), feed.c (the pipes), unpack.c (the archive). */
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include "image/formats.h"
+#include "image/serve.h"
+#include "image/streamer.h"
+
+/** Files up to this size fit into a pipe as it is: they are checked and written at once, without a thread. */
+#define SERVE_SMALL ((uint64_t)64 << 10)
+
+/** A file of an archive on its way through the store. */
+struct arrival {
+        struct store_file *file; /* NULL: not begun */
+        bool complete;           /* wholly there; checked unless it holds pages, which are checked by whoever feeds them */
+        bool taken;              /* being fed with its memory given back: not twice */
+};
+
+struct feeder;
+
+struct serve {
+        struct image *image;
+        void (*progress)(uint64_t done, uint64_t total, void *userdata);
+        void *userdata;
+
+        char *socket_path;
+        int listen_fd;
+        struct streamer streamer; /* of the connection's thread */
+        pthread_t thread;
+        int stop_fd;   /* readable: everything ends at once */
+        int finish_fd; /* readable: CRIU has ended */
+        atomic_bool stopped, finishing;
+
+        pthread_mutex_t lock; /* of all below */
+        pthread_cond_t changed;
+        struct st_error *error; /* the first */
+        uint64_t done, told;
+        struct feeder **feeders;
+        size_t n_feeders, room_feeders; /* the array's, touched by the connection's thread and serve_finish() only */
+        size_t n_feeding;               /* that have not ended */
+        bool gone;                      /* the connection has ended: no file will be asked for any more */
+
+        /* An archive's. */
+        struct store *store; /* NULL: served from a directory */
+        struct arrival *arrivals;
+        size_t starving; /* how many wait for bytes that have not come */
+        bool unpacking;
+        pthread_t unpack_thread;
+};
+
+/** Ends everything because of an error, which it takes; the first one is kept. */
+void serve_fail(struct serve *serve, struct st_error *error);
+
+/** Counts bytes that were handed to CRIU. */
+void serve_count(struct serve *serve, uint64_t bytes);
+
+/** Waits for news of the archive, with the lock held; the thread that unpacks knows that somebody waits. */
+void serve_starve(struct serve *serve);
+
+/** Is it over? With or without the lock. */
+static inline bool serve_stopped(const struct serve *serve) {
+        return atomic_load(&serve->stopped);
+}
+
+/** The thread that unpacks an archive into the store; userdata is the struct serve. */
+void *unpack_thread(void *userdata);
+
+/** Where the bytes of a file come from. */
+struct feed_source {
+        const struct manifest_entry *entry;
+        int fd;       /* of a directory's file, taken; -EBADF: none */
+        uint8_t *data; /* all of a small file, taken; NULL: none */
+        bool verify;  /* hash on the way, hold back the last block */
+};
+
+/** Writes a file into CRIU's pipe: at once when it is small, else by a thread. Takes pipe and source. */
+void feed_start(struct serve *serve, int pipe_fd, struct feed_source *source);
+
+/** Waits for the thread of a feeder and frees it. */
+void feed_join(struct feeder *feeder);
+
+/** Has its thread ended? */
+bool feed_ended(const struct feeder *feeder);

@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* Writing a checkpoint: what all formats share, from the first byte under the hidden name to the final name. */
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/io.h"
+#include "base/memory.h"
+#include "base/path.h"
+#include "base/text.h"
+#include "image/formats.h"
+#include "image/streamer.h"
+#include "image/threads.h"
+
+#define PROGRESS_STEP ((uint64_t)4 << 20)
+
+char *image_partial_path(const char *destination, const char *id) {
+        _cleanup_free_ char *directory = path_directory(destination);
+        _cleanup_free_ char *name = xasprintf(".%s.partial-%s", path_name(destination), id);
+        return path_join(directory, name);
+}
+
+int writing_step(struct writing *writing, uint64_t bytes, struct st_error **err) {
+        pthread_mutex_lock(&writing->lock);
+        writing->done += bytes;
+        uint64_t untold = writing->done - writing->told;
+        if (writing->options->progress &&
+            (untold >= PROGRESS_STEP || (untold > 0 && writing->done == writing->store->total))) {
+                writing->told = writing->done;
+                writing->options->progress(writing->done, writing->store->total, writing->options->userdata);
+        }
+        pthread_mutex_unlock(&writing->lock);
+        if (threads_signalled(writing->options->cancel_fd))
+                return st_error_set(err, ECANCELED, "cancelled");
+        return 0;
+}
+
+int writing_hash(struct writing *writing, size_t file, struct st_error **err) {
+        _cleanup_(store_reader_clear) struct store_reader reader = {
+                .store = writing->store,
+                .file = writing->files[file],
+        };
+        _cleanup_(hasher_freep) struct hasher *hasher = hasher_new();
+        const uint8_t *piece;
+        ssize_t n;
+        while ((n = store_read(&reader, &piece)) > 0) {
+                hasher_update(hasher, piece, (size_t)n);
+                int r = writing_step(writing, 0, err);
+                if (r < 0)
+                        return r;
+        }
+        if (n < 0)
+                return st_error_errno(err, (int)n, "cannot read back %s", reader.file->name);
+        writing->manifest.entries[file].hash = hasher_finish(hasher);
+        return 0;
+}
+
+int writing_failed(const struct writing *writing, int number, struct st_error **err) {
+        if (number < 0)
+                number = -number;
+        if (number != ENOSPC && number != EDQUOT)
+                return st_error_errno(err, number, "cannot write %s", writing->options->partial);
+        _cleanup_free_ char *directory = path_directory(writing->options->destination);
+        _cleanup_free_ char *needed = text_from_size(writing->store->total);
+        st_error_set(err, ENOSPC, "no space left on %s, %s%s needed", directory,
+                     writing->options->format == IMAGE_NONE ? "" : "up to ", needed);
+        st_error_hint(err, writing->options->format == IMAGE_NONE ? "make room there, or compress the checkpoint"
+                                                                  : "make room there");
+        return -ENOSPC;
+}
+
+/** The order of the archive: the state, then files of CRIU as it asks for them: small ones first, pages last. */
+static int rank(const struct store_file *file) {
+        return streq(file->name, IMAGE_STATE) ? 0 : streamer_is_pages(file->name) ? 2 : 1;
+}
+
+static void choose_order(struct writing *writing) {
+        for (int wanted = 0; wanted <= 2; wanted++)
+                for (size_t i = 0; i < writing->store->n_files; i++)
+                        if (rank(writing->store->files[i]) == wanted)
+                                writing->files[writing->n_files++] = writing->store->files[i];
+        for (size_t i = 0; i < writing->n_files; i++)
+                manifest_add(&writing->manifest, writing->files[i]->name, writing->files[i]->size, (struct hash){ 0 });
+}
+
+static int check_names(const struct store *store, struct st_error **err) {
+        if (store_find(store, IMAGE_MANIFEST))
+                return st_error_set(err, EINVAL, "a file of the process's image is named %s", IMAGE_MANIFEST);
+        if (store->n_files > MANIFEST_FILES_MAX)
+                return st_error_set(err, E2BIG, "the process's image has more than %d files", MANIFEST_FILES_MAX);
+        return 0;
+}
+
+static int check_absent(const char *path, struct st_error **err) {
+        struct stat st;
+        if (lstat(path, &st) == 0)
+                return st_error_set(err, EEXIST, "%s exists already", path);
+        return errno == ENOENT ? 0 : st_error_errno(err, errno, "cannot write %s", path);
+}
+
+/** Gives the checkpoint its name, never over something that exists. */
+static int rename_new(const struct image_write *options, struct st_error **err) {
+        const char *from = options->partial, *to = options->destination;
+        if (renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE) == 0)
+                return 0;
+        if (errno == EINVAL || errno == ENOSYS) { /* a file system that cannot */
+                if (options->format != IMAGE_NONE) {
+                        if (link(from, to) == 0) {
+                                unlink(from);
+                                return 0;
+                        }
+                } else {
+                        int r = check_absent(to, err);
+                        if (r < 0)
+                                return r;
+                        if (rename(from, to) == 0)
+                                return 0;
+                }
+        }
+        if (errno == EEXIST || errno == ENOTEMPTY)
+                return st_error_set(err, EEXIST, "%s exists already", to);
+        return st_error_errno(err, errno, "cannot rename %s to %s", from, to);
+}
+
+static int sync_directory_of(const char *path, struct st_error **err) {
+        _cleanup_free_ char *directory = path_directory(path);
+        _cleanup_close_ int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (fd < 0 || fsync(fd) < 0)
+                return st_error_errno(err, errno, "cannot sync %s", directory);
+        return 0;
+}
+
+/** Writes, syncs, renames. Only what this call made is removed when it fails. */
+static int write_and_commit(struct writing *writing, struct st_error **err) {
+        const struct image_write *options = writing->options;
+        int r = check_absent(options->partial, err);
+        if (r < 0)
+                return r;
+        r = options->format == IMAGE_NONE ? none_write(writing, err) : zstd_write(writing, err);
+        if (r == 0)
+                r = rename_new(options, err);
+        if (r < 0) {
+                io_remove_tree(options->partial);
+                return r;
+        }
+        r = sync_directory_of(options->destination, err);
+        if (r < 0)
+                io_remove_tree(options->destination);
+        return r;
+}
+
+int image_write(struct store *store, const struct image_write *options, struct st_error **err) {
+        int r = check_absent(options->destination, err);
+        if (r == 0)
+                r = check_names(store, err);
+        if (r < 0)
+                return r;
+        struct writing writing = {
+                .store = store,
+                .options = options,
+                .manifest.format = options->format,
+                .lock = PTHREAD_MUTEX_INITIALIZER,
+        };
+        writing.files = xcalloc(store->n_files, sizeof(*writing.files));
+        choose_order(&writing);
+        r = write_and_commit(&writing, err);
+        if (r < 0)
+                st_error_wrap(err, "cannot write the checkpoint %s", options->destination);
+        manifest_clear(&writing.manifest);
+        free(writing.files);
+        pthread_mutex_destroy(&writing.lock);
+        return r;
+}

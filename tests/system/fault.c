@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * Preloaded into stasis (LD_PRELOAD) by the tests: makes the n-th call of a function fail, or kills the process there.
+ *
+ *     STASIS_FAULT=recvmsg:3:kill       the third file name of CRIU's stream; SIGKILL
+ *     STASIS_FAULT=renameat2:1:ENOSPC   fails with that errno
+ *     STASIS_FAULT=write:7:EIO
+ *     STASIS_FAULT=recvmsg:5:pause      the call takes three seconds
+ *
+ * Only a worker (its second argument is "worker") or any stasis with STASIS_FAULT_ANY=1 is hit. recvmsg counts the messages
+ * that bring a descriptor, i.e. the files of the stream. "renameat2:1:after" kills after the call.
+ */
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+static const struct {
+        const char *name;
+        int number;
+} errors[] = { { "ENOSPC", ENOSPC }, { "EIO", EIO }, { "EMFILE", EMFILE }, { "ENOMEM", ENOMEM } };
+
+static char function[32], action[16];
+static unsigned nth;
+static atomic_uint calls;
+
+static bool is_worker(void) {
+        char line[256];
+        int fd = open("/proc/self/cmdline", O_RDONLY | O_CLOEXEC);
+        ssize_t n = fd < 0 ? -1 : read(fd, line, sizeof(line) - 1);
+
+        if (fd >= 0)
+                close(fd);
+        if (n <= 0)
+                return false;
+        line[n] = '\0';
+        return (size_t) n > strlen(line) + 1 && strcmp(line + strlen(line) + 1, "worker") == 0;
+}
+
+__attribute__((constructor)) static void setup(void) {
+        const char *fault = getenv("STASIS_FAULT");
+
+        if (!fault || (!getenv("STASIS_FAULT_ANY") && !is_worker()))
+                return;
+        if (sscanf(fault, "%31[^:]:%u:%15s", function, &nth, action) != 3)
+                nth = 0;
+}
+
+/** Counts a call. @return 0 to go on, 1 to go on and kill after it, or the errno to fail with */
+static int fault(const char *name) {
+        if (nth == 0 || strcmp(function, name) != 0 || atomic_fetch_add(&calls, 1) + 1 != nth)
+                return 0;
+        if (strcmp(action, "kill") == 0)
+                raise(SIGKILL);
+        if (strcmp(action, "pause") == 0)
+                sleep(3);
+        if (strcmp(action, "after") == 0)
+                return -1;
+        for (size_t i = 0; i < sizeof(errors) / sizeof(errors[0]); i++)
+                if (strcmp(action, errors[i].name) == 0)
+                        return errors[i].number;
+        return 0;
+}
+
+#define REAL(type, name) __extension__ (type) dlsym(RTLD_NEXT, name)
+
+/** Runs the real call unless it is to fail. */
+#define WRAP(name, call)                        \
+        do {                                    \
+                int number = fault(name);       \
+                if (number > 0) {               \
+                        errno = number;         \
+                        return -1;              \
+                }                               \
+                __auto_type result = (call);    \
+                if (number < 0)                 \
+                        raise(SIGKILL);         \
+                return result;                  \
+        } while (0)
+
+int renameat2(int old_dir, const char *old_path, int new_dir, const char *new_path, unsigned flags) {
+        int (*real)(int, const char *, int, const char *, unsigned) =
+                REAL(int (*)(int, const char *, int, const char *, unsigned), "renameat2");
+        WRAP("renameat2", real(old_dir, old_path, new_dir, new_path, flags));
+}
+
+int fsync(int fd) {
+        int (*real)(int) = REAL(int (*)(int), "fsync");
+        WRAP("fsync", real(fd));
+}
+
+ssize_t write(int fd, const void *buffer, size_t n) {
+        ssize_t (*real)(int, const void *, size_t) = REAL(ssize_t (*)(int, const void *, size_t), "write");
+        WRAP("write", real(fd, buffer, n));
+}
+
+ssize_t splice(int in, off_t *in_offset, int out, off_t *out_offset, size_t n, unsigned flags) {
+        ssize_t (*real)(int, off_t *, int, off_t *, size_t, unsigned) =
+                REAL(ssize_t (*)(int, off_t *, int, off_t *, size_t, unsigned), "splice");
+        WRAP("splice", real(in, in_offset, out, out_offset, n, flags));
+}
+
+ssize_t recvmsg(int fd, struct msghdr *message, int flags) {
+        ssize_t (*real)(int, struct msghdr *, int) = REAL(ssize_t (*)(int, struct msghdr *, int), "recvmsg");
+        ssize_t n = real(fd, message, flags);
+        int number;
+
+        if (n <= 0 || !CMSG_FIRSTHDR(message))
+                return n;
+        number = fault("recvmsg");
+        if (number < 0)
+                raise(SIGKILL);
+        if (number > 0) {
+                errno = number;
+                return -1;
+        }
+        return n;
+}
