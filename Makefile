@@ -9,7 +9,7 @@ PREFIX ?=
 MAKEFLAGS += --no-print-directory
 variants := $(BUILD) build-asan build-tsan build-release build-fuzz
 # Where sources are found by listing: a file that comes or goes here changes the directory, and meson looks again.
-listed := $(wildcard src/*/ tests/unit/ tests/fuzz/ tests/plugins/)
+listed := $(wildcard src/*/ tests/unit/ tests/fuzz/ tests/plugins/ tests/system/programs/)
 
 .NOTPARALLEL:
 .PHONY: all setup setup-check demo test test-asan test-tsan stress bench fuzz check format install clean help
@@ -66,7 +66,7 @@ clean: ## remove all build directories
 
 build-asan/build.ninja: options := -Db_sanitize=address,undefined
 build-tsan/build.ninja: options := -Db_sanitize=thread
-build-release/build.ninja: options := --buildtype=release -Dtests=false
+build-release/build.ninja: options := --buildtype=release
 build-fuzz/build.ninja: options := -Dfuzz=true -Db_sanitize=address,undefined -Db_lundef=false
 build-fuzz/build.ninja: export CC := clang
 

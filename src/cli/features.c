@@ -219,8 +219,10 @@ int cli_plugin_list(const struct st_arguments *arguments, bool json, struct st_e
         int r = choose_columns(st_arguments_words(arguments), &columns, err);
         if (r < 0)
                 return r;
+        if (json)
+                return print_json(&columns, err);
 
-        table = table_new(json || count_errors(&columns) > 0 ? titles : titles_good);
+        table = table_new(count_errors(&columns) > 0 ? titles : titles_good);
         for (size_t i = 0; i < columns.n; i++) {
                 const struct plugin_entry *entry = columns.items[i].entry;
 
@@ -228,5 +230,5 @@ int cli_plugin_list(const struct st_arguments *arguments, bool json, struct st_e
                                                         status_text(entry), entry ? entry->file : NULL,
                                                         entry ? entry->error : NULL });
         }
-        return table_print(table, json, err);
+        return table_print(table, false, err);
 }

@@ -36,8 +36,17 @@ struct list {
         bool print;
 };
 
+/* Columns of a text: characters, that is bytes which do not continue one. */
+static int columns(const char *s) {
+        int n = 0;
+
+        for (; s && *s; s++)
+                n += ((unsigned char)*s & 0xc0) != 0x80;
+        return n;
+}
+
 static void list_item(struct list *list, const char *name, const char *words, const char *summary) {
-        int n = (int)(strlen(name) + (words ? 1 + strlen(words) : 0));
+        int n = columns(name) + (words ? 1 + columns(words) : 0);
 
         if (!list->print) {
                 if (n > list->column)
@@ -96,40 +105,43 @@ static void print_examples(FILE *f, const char *examples) {
         }
 }
 
-static void print_flags(FILE *f, const char *title, const struct st_option *rows, int width) {
-        const struct st_option *row = rows;
+/* Several tables as one, so that their columns are the same. */
+static void print_flags(FILE *f, const char *title, const struct option_tables *tables) {
+        _cleanup_free_ struct st_option *rows = NULL;
+        size_t n = 0, room = 0;
 
-        while (row->flag || row->key) {
-                if (row->flag)
-                        break;
-                row++;
-        }
-        if (!row->flag)
+        for (size_t t = 0; t < tables->n; t++)
+                for (const struct st_option *row = tables->tables[t]; row->flag || row->key; row++)
+                        if (row->flag) {
+                                GROW(rows, n, room);
+                                rows[n++] = *row;
+                        }
+        if (n == 0)
                 return;
-        if (title)
-                fprintf(f, "\n%s:\n", title);
-        options_print_help(f, rows, width);
+        GROW(rows, n, room);
+        rows[n] = (struct st_option)ST_OPTION_END;
+        fprintf(f, "\n%s:\n", title);
+        options_print_help(f, rows, width_of(f));
 }
 
-static void print_globals(FILE *f, int width) {
-        print_flags(f, "Flags of every command", settings_global, width);
-        print_flags(f, NULL, global_options, width);
+static void print_globals(FILE *f) {
+        print_flags(f, "Flags of every command",
+                    &(struct option_tables){ .tables = (const struct st_option *[]){ settings_global, global_options },
+                                             .n = 2 });
 }
 
 static void print_root(FILE *f) {
-        int width = width_of(f);
-
         fputs("stasis checkpoints running processes and restores them.\n\n"
               "Usage: stasis COMMAND [FLAG…]\n\nCommands:\n",
               f);
         list_children(f, NULL);
-        print_globals(f, width);
+        print_globals(f);
         fprintf(f,
                 "\nExit codes:\n"
-                "  %-4dsuccess\n"
-                "  %-4dfailure; 'check': something is wrong; 'daemon status': no daemon runs\n"
-                "  %-4dwrong command line or configuration: nothing was tried\n"
-                "  %-4dcancelled by a signal\n"
+                "  %-5dsuccess\n"
+                "  %-5dfailure; 'check': something is wrong; 'daemon status': no daemon runs\n"
+                "  %-5dwrong command line or configuration: nothing was tried\n"
+                "  %-5dcancelled by a signal\n"
                 "  'restore --no-server' ends with the code of the restored process (128+N for signal N)\n",
                 EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED);
         print_examples(f, "dump process 42 --dir /var/backups\ndump --help");
@@ -152,13 +164,30 @@ static void print_usage_line(FILE *f, const struct command *command, const struc
                         command->words ?: "");
 }
 
+/* The flags of a type are told from those of its verb: other types do not have them. */
+static void print_own_flags(FILE *f, const struct command *command, const struct st_command *type) {
+        _cleanup_(option_tables_clear) struct option_tables tables = { 0 };
+
+        if (type && type->options) {
+                _cleanup_free_ char *title = xasprintf("Flags of %s%s%s", command->path, *command->path ? " " : "",
+                                                       type->type);
+                print_flags(f, title,
+                            &(struct option_tables){ .tables = (const struct st_option *[]){ type->options }, .n = 1 });
+        }
+        for (size_t i = 0; command->options && command->options[i]; i++)
+                option_tables_add(&tables, command->options[i]);
+        if (tables.n > 0) {
+                _cleanup_free_ char *title = xasprintf("Flags of %s", command->path);
+                print_flags(f, title, &tables);
+        }
+}
+
 void help_print(FILE *f, const struct command *command, const struct st_command *type) {
         if (!command) {
                 print_root(f);
                 return;
         }
 
-        int width = width_of(f);
         const char *summary = type ? type->summary : command->summary;
 
         print_usage_line(f, command, type);
@@ -171,16 +200,8 @@ void help_print(FILE *f, const struct command *command, const struct st_command 
                 fputs("\nCommands:\n", f);
                 list_children(f, command);
         }
-        if (type && type->options) {
-                _cleanup_free_ char *title = *command->path ? xasprintf("Flags of %s %s", command->path, type->type)
-                                                            : xasprintf("Flags of %s", type->type);
-                print_flags(f, title, type->options, width);
-        }
-        for (size_t i = 0; command->options && command->options[i]; i++) {
-                _cleanup_free_ char *title = i == 0 ? xasprintf("Flags of %s", command->path) : NULL;
-                print_flags(f, title, command->options[i], width);
-        }
-        print_globals(f, width);
+        print_own_flags(f, command, type);
+        print_globals(f);
         print_examples(f, type ? type->example : command->examples);
 }
 

@@ -26,6 +26,10 @@ struct waiter {
         size_t input_begin, input_end;
 };
 
+static void waiter_close(struct waiter *waiter) {
+        cleanup_closep(&waiter->signal_fd);
+}
+
 static const int passed_on[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2 };
 
 /* What a terminal sends goes to its whole foreground group: a child in our group has it already. */
@@ -136,14 +140,12 @@ static int watch_signals(struct waiter *waiter, struct st_error **err) {
 }
 
 int wait_for_process(pid_t pid, int pty, struct st_error **err) {
-        struct waiter waiter = { .pid = pid, .pty = pty, .signal_fd = -EBADF };
+        _cleanup_(waiter_close) struct waiter waiter = { .pid = pid, .pty = pty, .signal_fd = -EBADF };
         int r;
 
         r = watch_signals(&waiter, err);
         if (r < 0)
                 return r;
-        _cleanup_close_ int signal_fd = waiter.signal_fd;
-
         if (pty >= 0)
                 (void)io_set_nonblocking(pty, true);
         /* One that came before, when it was too late to cancel. */

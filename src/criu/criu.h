@@ -24,11 +24,11 @@ struct criu_binary {
 };
 
 /**
- * Finds CRIU and what it can do. The answer is cached in the run directory until the binary or the boot changes: a hit costs
- * a stat and a small read.
+ * Finds CRIU and what it can do: the first one that is new enough. When it works, the answer is cached in the run
+ * directory until the binary or the boot changes: a hit costs a stat and a small read.
  *
- * Errors: -ENOPKG with a hint when there is none ("CRIU is missing") or it is too old ("criu 3.17.1 in /usr/sbin/criu is
- * too old: 4.1 is needed").
+ * Errors: -ENOPKG with a hint when there is none ("CRIU is missing"), it cannot be run, or it is too old ("criu 3.17.1
+ * in /usr/sbin/criu is too old: 4.1 is needed").
  *
  * @param configured CRIU.BinaryPath; NULL or "": found in PATH, then /usr/local/sbin, /usr/sbin
  */
@@ -52,7 +52,7 @@ struct criu_run {
         const struct spawn_fd *fds;  /* restore: descriptors to hand over; their --inherit-fd keys are in `options` */
         size_t n_fds;
         char *const *environment;    /* NULL: ours */
-        bool in_session;             /* stay in our session and terminal (a shell job's restore); else CRIU gets its own */
+        bool in_session;             /* stay in our session (a shell job's restore); else CRIU gets its own */
         int lock_fd;                 /* -EBADF or a descriptor CRIU inherits, so that its lock lives as long as CRIU */
 };
 
@@ -87,8 +87,9 @@ int criu_statistics_read(const char *work_dir, enum criu_operation operation, st
 void criu_digest(const char *log, char **ret_cause, char **ret_hint);
 
 /**
- * Turns a failed run into an error: "CRIU could not dump: <root cause> (log: PATH)" with hint. The log is first moved to
- * the log directory (path_log_dir()) under `name`.log, where it is kept.
+ * Turns a failed run into an error with hint: "CRIU could not dump process tree: <root cause> (log: PATH)". The log is
+ * moved to the log directory (path_log_dir()) as `name`.log (`name`-2.log when that is taken); of a huge one only the
+ * beginning and the end is kept. An error that *err already holds (our side of a stream that broke) stays as the root cause.
  *
  * @param status wait status of CRIU
  * @param number errno of the error, 0: chosen by the cause (EIO when unknown)

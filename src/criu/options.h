@@ -14,19 +14,21 @@
 enum criu_operation { CRIU_DUMP = 1, CRIU_RESTORE = 2 };
 
 /**
- * Appends the options that are set, as flags. Fields that only make sense in CRIU's RPC (notify_scripts, status_fd …), those that
- * stasis itself decides (images_dir, work_dir_fd, log_file, pid, leave_running …) and those of the other operation are left out.
+ * Appends the options that are set, as flags; a bool that is false counts as not set. Fields that only make sense in
+ * CRIU's RPC (notify_scripts, status_fd …), those that stasis itself decides (images_dir, log_file, pid …) and those of
+ * the other operation are left out.
  *
- * Errors: -EINVAL for a field with no flag that would change what is done, naming it.
+ * Errors: -EINVAL for a field with no flag that would change what is done, naming it; -errno of a config_file that
+ * cannot be read.
  */
 int criu_options_to_argv(const Criu__CriuOpts *options, enum criu_operation operation, struct strv *argv,
                          struct st_error **err);
 
-/** Sets options from JSON text ({"tcp_established": true, "ghost_limit": 1000000}); names as in rpc.proto, - for _ allowed. */
+/** Sets options from JSON text ({"tcp_close": true, "ghost_limit": 1000}); names as in rpc.proto, - for _ allowed. */
 int criu_options_from_json(Criu__CriuOpts *options, const char *json, struct st_error **err);
 
 /** What of `from` is set (scalars present, lists not empty) replaces what `to` has. */
 int criu_options_merge(Criu__CriuOpts *to, const Criu__CriuOpts *from, struct st_error **err);
 
-/** Is this the name of a boolean option, i.e. one that may be forced off? Accepts - for _. @return the field's name or NULL */
+/** Is this a boolean option, one that may be forced off? Accepts - for _. @return the field's name or NULL */
 const char *criu_options_boolean(const char *name);

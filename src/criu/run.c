@@ -95,7 +95,7 @@ pid_t criu_start(const struct criu_run *run, int *ret_pidfd, struct st_error **e
         build_environment(run->environment, &environment);
         char *const *const child_environment = environment.items ? environment.items : (char *const[]){ NULL };
 
-        /* CRIU itself truncates it when it opens its log: until then its complaints go here, and stay when it never does. */
+        /* CRIU truncates it when it opens its log: until then its complaints go here, and stay when it never does. */
         log_fd = open(log, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
         if (log_fd < 0)
                 return st_error_errno(err, errno, "cannot create %s", log);

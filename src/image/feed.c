@@ -24,7 +24,8 @@
  */
 #define PIPE_SIZE (512 << 10)
 #define BLOCK ((size_t)128 << 10)
-#define RING (PIPE_SIZE + 4 * BLOCK)
+#define RING_BLOCKS (PIPE_SIZE / BLOCK + 4)
+#define RING (RING_BLOCKS * BLOCK)
 /** After a stop, or when CRIU has ended: how long a pipe that nobody reads is waited for, milliseconds. */
 #define PATIENCE_MS 1000
 
@@ -36,8 +37,8 @@ struct feeder {
         uint64_t position, consumed; /* pushed into the pipe; of them taken out by CRIU, at least */
         struct hasher *hasher;
         uint8_t *ring;
-        uint64_t in_ring; /* bytes that went through the ring */
-        uint64_t ring_ends[RING / BLOCK]; /* for each block the position behind its bytes */
+        size_t blocks;                   /* of the ring that were used, counted on */
+        uint64_t ring_ends[RING_BLOCKS]; /* for each block the position behind its bytes */
         struct arrival *arrival;
         size_t extent, offset, released; /* in the store */
         uint64_t released_bytes;
@@ -96,8 +97,8 @@ static int push(struct feeder *feeder, const uint8_t *data, size_t length) {
         return 0;
 }
 
-/** A block of the ring that CRIU has no reference to any more. */
-static int take_block(struct feeder *feeder, uint8_t **ret) {
+/** A block of the ring that CRIU has no reference to any more. @return its number, -EPIPE, -ENOMEM */
+static int take_block(struct feeder *feeder) {
         if (!feeder->ring) {
                 feeder->ring = mmap(NULL, RING, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
                 if (feeder->ring == MAP_FAILED) {
@@ -105,7 +106,7 @@ static int take_block(struct feeder *feeder, uint8_t **ret) {
                         return -ENOMEM;
                 }
         }
-        size_t block = (size_t)(feeder->in_ring / BLOCK % (RING / BLOCK));
+        size_t block = feeder->blocks++ % RING_BLOCKS;
         while (feeder->pages && feeder->ring_ends[block] > feeder->consumed) {
                 /* Only if a kernel should put more than a page into a slot of a pipe: the ring is larger than the pipe. */
                 nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
@@ -113,18 +114,17 @@ static int take_block(struct feeder *feeder, uint8_t **ret) {
                 if (serve_stopped(feeder->serve) || atomic_load(&feeder->serve->finishing))
                         return -EPIPE;
         }
-        *ret = feeder->ring + block * BLOCK;
-        return 0;
+        return (int)block;
 }
 
 /** Reads up to a block of a file into the ring. */
 static ssize_t read_block(struct feeder *feeder, int fd, off_t offset, uint64_t most, const uint8_t **ret,
                           struct st_error **err) {
-        uint8_t *block;
         const struct manifest_entry *entry = feeder->source.entry;
-        int r = take_block(feeder, &block);
-        if (r < 0)
-                return r == -EPIPE ? r : st_error_errno(err, r, "cannot serve %s", entry->name);
+        int number = take_block(feeder);
+        if (number < 0)
+                return number == -EPIPE ? number : st_error_errno(err, number, "cannot serve %s", entry->name);
+        uint8_t *block = feeder->ring + (size_t)number * BLOCK;
         size_t want = most < BLOCK ? (size_t)most : BLOCK, have = 0;
         while (have < want) {
                 ssize_t n = pread(fd, block + have, want - have, offset + (off_t)have);
@@ -136,8 +136,7 @@ static ssize_t read_block(struct feeder *feeder, int fd, off_t offset, uint64_t 
                         return image_damaged(feeder->serve->image, entry->name, "became shorter", err);
                 have += (size_t)n;
         }
-        feeder->ring_ends[block == feeder->ring ? 0 : (size_t)(block - feeder->ring) / BLOCK] = feeder->position + have;
-        feeder->in_ring += BLOCK;
+        feeder->ring_ends[number] = feeder->position + have;
         *ret = block;
         return (ssize_t)have;
 }
@@ -147,7 +146,7 @@ static int wait_for_extent(struct feeder *feeder, struct store_extent *ret) {
         struct serve *serve = feeder->serve;
         int r = -ECANCELED;
         pthread_mutex_lock(&serve->lock);
-        while (!serve_stopped(serve) || feeder->arrival->complete) {
+        while (!atomic_load(&serve->finishing) && (!serve_stopped(serve) || feeder->arrival->complete)) {
                 const struct store_file *file = feeder->arrival->file;
                 while (file && feeder->extent + 1 < file->n_extents &&
                        feeder->offset == file->extents[feeder->extent].length) {
@@ -221,6 +220,8 @@ static int feed(struct feeder *feeder, struct st_error **err) {
         const struct manifest_entry *entry = feeder->source.entry;
         while (feeder->position < entry->size) {
                 const uint8_t *piece;
+                if (feeder->pages && serve_stopped(feeder->serve))
+                        return -ECANCELED;
                 ssize_t n = next_piece(feeder, &piece, err);
                 if (n < 0)
                         return (int)n;
@@ -326,8 +327,9 @@ void feed_start(struct serve *serve, int pipe_fd, struct feed_source *source) {
         source->data = NULL;
 
         if (feeder->source.data) {
-                if (feed_at_once(feeder)) {
-                        serve_count(serve, feeder->position);
+                bool done = feed_at_once(feeder);
+                serve_count(serve, feeder->position);
+                if (done) {
                         feeder_free(feeder);
                         return;
                 }

@@ -19,9 +19,10 @@
 #define PROGRESS_STEP ((uint64_t)16 << 20)
 #define PIECE ((size_t)256 << 10)
 
-static void stop(struct serve *serve) {
-        atomic_store(&serve->stopped, true);
-        eventfd_write(serve->stop_fd, 1);
+/** Sets a flag for all threads, those too that wait for something else. */
+static void tell(struct serve *serve, atomic_bool *flag, int fd) {
+        atomic_store(flag, true);
+        eventfd_write(fd, 1);
         pthread_mutex_lock(&serve->lock);
         pthread_cond_broadcast(&serve->changed);
         pthread_mutex_unlock(&serve->lock);
@@ -33,7 +34,7 @@ void serve_fail(struct serve *serve, struct st_error *error) {
                 serve->error = TAKE_PTR(error);
         pthread_mutex_unlock(&serve->lock);
         st_error_free(error);
-        stop(serve);
+        tell(serve, &serve->stopped, serve->stop_fd);
 }
 
 void serve_count(struct serve *serve, uint64_t bytes) {
@@ -137,7 +138,7 @@ static int prepare_from_archive(struct serve *serve, struct feed_source *source,
                 return 0;
         }
         pthread_mutex_lock(&serve->lock);
-        while (!arrival->complete && !serve_stopped(serve))
+        while (!arrival->complete && !serve_stopped(serve) && !atomic_load(&serve->finishing))
                 serve_starve(serve);
         bool complete = arrival->complete;
         pthread_mutex_unlock(&serve->lock);
@@ -273,7 +274,7 @@ static int start_threads(struct serve *serve) {
                 return r;
         r = threads_start(&serve->unpack_thread, unpack_thread, serve);
         if (r < 0) {
-                stop(serve);
+                tell(serve, &serve->stopped, serve->stop_fd);
                 pthread_join(serve->thread, NULL);
                 return r;
         }
@@ -311,12 +312,11 @@ int serve_start(struct image *image, const char *work_dir, uint64_t budget, cons
 }
 
 void serve_abort(struct serve *serve) {
-        stop(serve);
+        tell(serve, &serve->stopped, serve->stop_fd);
 }
 
 int serve_finish(struct serve *serve, struct st_error **err) {
-        atomic_store(&serve->finishing, true);
-        eventfd_write(serve->finish_fd, 1);
+        tell(serve, &serve->finishing, serve->finish_fd);
         pthread_join(serve->thread, NULL);
         for (size_t i = 0; i < serve->n_feeders; i++)
                 feed_join(serve->feeders[i]);

@@ -21,7 +21,7 @@ struct unpacking {
 
 /** Nobody will ask for anything any more. With the lock held. */
 static bool is_over(const struct serve *serve) {
-        return serve_stopped(serve) || (serve->gone && serve->n_feeding == 0);
+        return serve_stopped(serve) || atomic_load(&serve->finishing) || (serve->gone && serve->n_feeding == 0);
 }
 
 /**
@@ -115,11 +115,11 @@ static int unpack(struct unpacking *unpacking, struct st_error **err) {
         struct manifest manifest = { 0 };
         int r = archive_open(image->path, image->fd, false, &unpacking->archive, &manifest, err);
         manifest_clear(&manifest);
-        while (r >= 0) {
+        /* What follows the last file is image_verify()'s business: all that CRIU gets has been checked by its own hash. */
+        for (size_t i = 0; i < image->manifest.n && r >= 0; i++) {
                 r = archive_next(unpacking->archive, &image->manifest, &unpacking->entry, err);
-                if (r <= 0)
-                        break;
-                r = unpack_file(unpacking, err);
+                if (r > 0)
+                        r = unpack_file(unpacking, err);
         }
         return r;
 }

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -16,26 +17,34 @@
 /* As the kernel, namei.h: MAXSYMLINKS. */
 #define LINKS_MAX 40
 
-/* Says what is wrong with one file, directory or link; the mode of a link means nothing. */
-static int check_owner(const struct stat *st, const char *path, struct st_error **err) {
-        bool owner = st->st_uid == 0 || st->st_uid == geteuid();
-        bool writable = !S_ISLNK(st->st_mode) && (st->st_mode & (S_IWGRP | S_IWOTH));
+static bool owner_is_trusted(const struct stat *st) {
+        return st->st_uid == 0 || st->st_uid == geteuid();
+}
 
-        if (owner && !writable)
-                return 0;
+/* The mode of a link means nothing. */
+static bool others_can_write(const struct stat *st) {
+        return !S_ISLNK(st->st_mode) && (st->st_mode & (S_IWGRP | S_IWOTH)) != 0;
+}
 
+static bool is_safe(const struct stat *st) {
+        return owner_is_trusted(st) && !others_can_write(st);
+}
+
+static int refuse(const struct stat *st, const char *path, struct st_error **err) {
         _cleanup_free_ char *who = st->st_uid == 0 ? xstrdup("root") : xasprintf("uid %u", st->st_uid);
+
         int r = st_error_set(err, EPERM,
                              "%s has owner %s and mode %04o, but must belong to root%s and be writable by nobody else",
                              path, who, st->st_mode & 07777, geteuid() == 0 ? "" : " or to you");
         if (S_ISDIR(st->st_mode) && (st->st_mode & S_ISVTX))
                 st_error_hint(err, "put the plugins into a directory that only root can change");
-        else if (!owner && writable)
-                st_error_hint(err, "chown root %s && chmod go-w %s", path, path);
-        else if (!owner)
-                st_error_hint(err, "chown %sroot %s", S_ISLNK(st->st_mode) ? "-h " : "", path);
-        else
+        else if (S_ISLNK(st->st_mode))
+                st_error_hint(err, "chown -h root %s", path);
+        else if (owner_is_trusted(st))
                 st_error_hint(err, "chmod go-w %s", path);
+        else
+                st_error_hint(err, "chown root %s%s%s", path, others_can_write(st) ? " && chmod go-w " : "",
+                              others_can_write(st) ? path : "");
         return r;
 }
 
@@ -54,11 +63,13 @@ static int open_root(struct st_error **err) {
 }
 
 static int check_descriptor(int fd, struct stat *ret, struct st_error **err) {
-        _cleanup_free_ char *path = descriptor_path(fd);
-
         if (fstat(fd, ret) < 0)
-                return st_error_errno(err, errno, "cannot look at %s", path);
-        return check_owner(ret, path, err);
+                return st_error_errno(err, errno, "cannot look at a directory on the path");
+        if (is_safe(ret))
+                return 0;
+
+        _cleanup_free_ char *path = descriptor_path(fd);
+        return refuse(ret, path, err);
 }
 
 /* Puts the target of a link in front of what is left of the path. */
@@ -135,5 +146,5 @@ int trust_file(int dir_fd, const char *name, const char *path, struct st_error *
         if (!S_ISREG(st.st_mode))
                 return st_error_set(err, EINVAL, S_ISLNK(st.st_mode) ? "it is a link; a plugin must be a regular file"
                                                                      : "it is not a regular file");
-        return check_owner(&st, path, err);
+        return is_safe(&st) ? 0 : refuse(&st, path, err);
 }

@@ -93,8 +93,8 @@ static void fields_that_are_not_named_stay(void **state) {
         message_set_string(&req->name, "name");
         assert_int_equal(fill(req, "{\"Criu\":{\"log_level\":1,\"external\":[\"a\",\"b\"]}}", NULL), 0);
         assert_int_equal(fill(req, "{\"Dir\":\"/new\",\"Criu\":{\"tcp_close\":true,\"external\":[\"c\"]}}", NULL), 0);
-        assert_json(req, "{\"Dir\":\"/new\",\"Name\":\"name\",\"Criu\":{\"log_level\":1,\"tcp_close\":true,"
-                         "\"external\":[\"c\"]}}");
+        assert_json(req, "{\"Dir\":\"/new\",\"Name\":\"name\",\"Criu\":{\"log_level\":1,\"external\":[\"c\"],"
+                         "\"tcp_close\":true}}");
         assert_int_equal(fill(req, "{\"Dir\":null,\"Criu\":{\"log_level\":null,\"external\":null}}", NULL), 0);
         assert_json(req, "{\"Name\":\"name\",\"Criu\":{\"tcp_close\":true}}");
         assert_int_equal(req->criu->log_level, 2); /* its default again */
@@ -247,14 +247,24 @@ static const ProtobufCFieldDescriptor sample_fields[] = {
         { .name = "floats", .id = 6, .label = PROTOBUF_C_LABEL_REPEATED, .type = PROTOBUF_C_TYPE_FLOAT,
           .quantifier_offset = offsetof(struct sample, n_floats), .offset = offsetof(struct sample, floats) },
 };
+static void sample_init(ProtobufCMessage *message);
 static const unsigned sample_by_name[] = { 4, 5, 2, 1, 3, 0 };
 static const ProtobufCIntRange sample_ranges[] = { { 1, 0 }, { 0, 6 } };
 static const ProtobufCMessageDescriptor sample_descriptor = {
         .magic = PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC, .name = "sample", .short_name = "sample",
         .c_name = "sample", .package_name = "", .sizeof_message = sizeof(struct sample),
         .n_fields = ELEMENTSOF(sample_fields), .fields = sample_fields, .fields_sorted_by_name = sample_by_name,
-        .n_field_ranges = 1, .field_ranges = sample_ranges,
+        .n_field_ranges = 1, .field_ranges = sample_ranges, .message_init = sample_init,
 };
+
+static void sample_init(ProtobufCMessage *message) {
+        *(struct sample *)message = (struct sample){
+                .base = PROTOBUF_C_MESSAGE_INIT(&sample_descriptor),
+                .text = (char *)sample_text,
+                .plain = (char *)protobuf_c_empty_string,
+                .data = sample_data,
+        };
+}
 
 static void defaults_are_never_freed(void **state) {
         (void)state;

@@ -209,15 +209,10 @@ static void make_pty(void) {
         CHILD_CHECK(openpty(&master, &slave, NULL, NULL, NULL) == 0);
 }
 
+/* The slave of a pty whose master the test holds. */
 static void make_controlling_terminal(void) {
-        int master, slave;
-
-        CHILD_CHECK(openpty(&master, &slave, NULL, NULL, NULL) == 0);
-        CHILD_CHECK(ioctl(slave, TIOCSCTTY, 0) == 0);
-        close(slave);
-        /* The terminal lives as long as its master: a child of the test's own holds it outside the tree. */
-        CHILD_CHECK(dup2(master, CHILD_FD) >= 0);
-        close(master);
+        CHILD_CHECK(ioctl(CHILD_FD, TIOCSCTTY, 0) == 0);
+        close(CHILD_FD);
 }
 
 static void make_zombie(void) {
@@ -232,8 +227,9 @@ static void make_zombie(void) {
 static void *thread_that_forks(void *userdata) {
         if (child_fork() == 0)
                 child_wait();
-        (void)!write(*(int *)userdata, "", 1);
-        child_wait();
+        CHILD_CHECK(write(*(int *)userdata, "", 1) == 1);
+        for (;;)
+                pause();
         return NULL;
 }
 
@@ -412,8 +408,13 @@ static void test_terminals(void **state) {
         assert_true(a->terminals.items[1].writable);
         assert_non_null(text_after(a->terminals.items[1].path, "/dev/pts/"));
 
-        ANALYSIS *controlled = analyse_child(make_controlling_terminal, -1);
+        int master, slave;
+        assert_int_equal(openpty(&master, &slave, NULL, NULL, NULL), 0);
+        ANALYSIS *controlled = analyse_child(make_controlling_terminal, slave);
+        close(master);
+        close(slave);
         assert_int_not_equal(controlled->tasks[0].tty_nr, 0);
+        assert_int_equal(controlled->terminals.n, 0);
         assert_true(controlled->shell_job);
 }
 

@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-/* Children to look at: each leads a session, has /dev/null as 0, 1 and 2 and nothing else open, and waits. */
+/*
+ * Children to look at: each leads a session, has /dev/null as 0, 1 and 2 and nothing else open, and waits. All
+ * processes of such a tree hold the writing end of a pipe until they are as they shall be: its end is the signal to look.
+ */
 
 #include <fcntl.h>
 #include <setjmp.h>
@@ -32,7 +35,9 @@
                 }                                                               \
         } while (0)
 
+/** This process is ready to be looked at. */
 static inline void child_wait(void) {
+        close(CHILD_READY_FD);
         for (;;)
                 pause();
 }
@@ -47,7 +52,7 @@ static inline pid_t child_fork(void) {
         return pid;
 }
 
-/** Starts a child and waits until its set-up returned, or executed another program. `keep`: a descriptor, or -1. */
+/** Starts a child and waits until it and its children are ready, or executed a program. `keep`: a descriptor, or -1. */
 static inline pid_t child_start_in(bool new_session, void (*set_up)(void), int keep) {
         int ready[2];
         char byte;
@@ -72,12 +77,10 @@ static inline pid_t child_start_in(bool new_session, void (*set_up)(void), int k
                 if (set_up)
                         set_up();
                 CHILD_CHECK(dup2(null, 2) >= 0 && close(null) == 0);
-                CHILD_CHECK(write(CHILD_READY_FD, "", 1) == 1);
-                close(CHILD_READY_FD);
                 child_wait();
         }
         close(ready[1]);
-        (void)!read(ready[0], &byte, 1);
+        assert_int_equal(read(ready[0], &byte, 1), 0);
         close(ready[0]);
         /* A set-up that failed has ended the child. */
         siginfo_t info = { 0 };
@@ -95,10 +98,11 @@ static inline void child_stop(pid_t pid) {
         assert_int_equal(waitpid(pid, NULL, 0), pid);
 }
 
-/** In the set-up of a child, for its own children: nothing of the parent's is open in them but 0, 1, 2 and `keep`. */
+/** In the set-up of a child, for its own children: nothing of the parent's stays open but 0, 1, 2 and `keep`. */
 static inline void child_keep_only(int keep) {
         CHILD_CHECK(dup2(0, 2) >= 0);
-        if (keep > 3)
-                close_range(3, (unsigned)keep - 1, 0);
-        close_range(keep >= 3 ? (unsigned)keep + 1 : 3, ~0U, 0);
+        CHILD_CHECK(keep < 0 || dup2(keep, CHILD_FD) >= 0);
+        close_range(3, CHILD_FD - 1, 0);
+        if (keep < 0)
+                close(CHILD_FD);
 }

@@ -78,8 +78,8 @@ static void timeout_is(const char *text, uint64_t usec) {
 }
 
 static void test_timeout_parse(void **state) {
-        static const char *const bad[] = { "", "S", "1", "10", "123456789S", "1s", "1H1", " 1S", "-1S", "+1S", "1.5S",
-                                           "0x1S" };
+        static const char *const bad[] = { "",    "S",   "1",   "10",  "123456789S", "1s",
+                                           "1H1", " 1S", "-1S", "+1S", "1.5S",       "0x1S" };
         uint64_t value;
 
         (void)state;
@@ -97,8 +97,8 @@ static void test_timeout_parse(void **state) {
 }
 
 static void test_timeout_format(void **state) {
-        static const uint64_t values[] = { 0, 1, 99999999, 100000000, 100000001, 99999999000, 99999999001, 7200000000000,
-                                           UINT64_MAX };
+        static const uint64_t values[] = { 0,           1,           99999999,      100000000, 100000001,
+                                           99999999000, 99999999001, 7200000000000, UINT64_MAX };
         char text[GRPC_TIMEOUT_SIZE];
 
         (void)state;
@@ -187,8 +187,8 @@ static int feed(struct grpc_decoder *decoder, const void *data, size_t n, size_t
                 n -= given - left;
         }
         if (r == 1 && ret_text)
-                *ret_text = strndup((const char *)rpc_buffer_bytes(&decoder->message),
-                                    rpc_buffer_size(&decoder->message));
+                *ret_text =
+                        strndup((const char *)rpc_buffer_bytes(&decoder->message), rpc_buffer_size(&decoder->message));
         return r;
 }
 
@@ -292,13 +292,13 @@ static void test_sanitise(void **state) {
                 { "a\x80z", "a?z" },
                 { "\xc3", "?" },
                 { "\xc3\x28", "?(" },
-                { "\xc0\xaf", "??" },             /* overlong */
-                { "\xe0\x80\xaf", "???" },        /* overlong */
-                { "\xed\xa0\x80", "???" },        /* a surrogate */
+                { "\xc0\xaf", "??" },      /* overlong */
+                { "\xe0\x80\xaf", "???" }, /* overlong */
+                { "\xed\xa0\x80", "???" }, /* a surrogate */
                 { "\xed\x9f\xbf", "\xed\x9f\xbf" },
-                { "\xf4\x90\x80\x80", "????" },   /* beyond U+10FFFF */
+                { "\xf4\x90\x80\x80", "????" }, /* beyond U+10FFFF */
                 { "\xf4\x8f\xbf\xbf", "\xf4\x8f\xbf\xbf" },
-                { "\xf0\x8f\xbf\xbf", "????" },   /* overlong */
+                { "\xf0\x8f\xbf\xbf", "????" }, /* overlong */
                 { "\xe2\x82", "??" },
                 { "\xe2\x82\xac", "€" },
         };

@@ -91,12 +91,12 @@ static void trees(void **state) {
         table_add_below(table, 99, CELLS("other", "5")); /* no such parent */
         _cleanup_free_ char *text = print(table, false), *json = print(table, true);
 
-        assert_string_equal(text, "NAME         PID\n"
-                                  "init         1\n"
-                                  "├─sh         2\n"
-                                  "│ └─sleep    3\n"
-                                  "└─cat        4\n"
-                                  "other        5\n");
+        assert_string_equal(text, "NAME       PID\n"
+                                  "init       1\n"
+                                  "├─sh       2\n"
+                                  "│ └─sleep  3\n"
+                                  "└─cat      4\n"
+                                  "other      5\n");
         json_t *array = json_loads(json, 0, NULL);
         _cleanup_free_ char *compact = json_dumps(array, JSON_COMPACT);
         json_decref(array);
