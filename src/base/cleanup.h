@@ -39,26 +39,26 @@ static inline void cleanup_closedirp(DIR **d) {
 #define _cleanup_closedir_ _cleanup_(cleanup_closedirp)
 
 /** Defines the cleanup function of a type with a free function that takes a pointer and accepts NULL. */
-#define DEFINE_CLEANUP(type, function)                  \
-        static inline void function##p(type **p) {      \
-                if (*p)                                 \
-                        function(*p);                   \
+#define DEFINE_CLEANUP(type, function)             \
+        static inline void function##p(type **p) { \
+                if (*p)                            \
+                        function(*p);              \
         }
 
-#define TAKE_PTR(p)                             \
-        ({                                      \
-                __typeof__(p) *_pp = &(p);      \
-                __typeof__(p) _p = *_pp;        \
-                *_pp = NULL;                    \
-                _p;                             \
+#define TAKE_PTR(p)                        \
+        ({                                 \
+                __typeof__(p) *_pp = &(p); \
+                __typeof__(p) _p = *_pp;   \
+                *_pp = NULL;               \
+                _p;                        \
         })
 
-#define TAKE_FD(fd)                     \
-        ({                              \
-                int *_fdp = &(fd);      \
-                int _fd = *_fdp;        \
-                *_fdp = -EBADF;         \
-                _fd;                    \
+#define TAKE_FD(fd)                \
+        ({                         \
+                int *_fdp = &(fd); \
+                int _fd = *_fdp;   \
+                *_fdp = -EBADF;    \
+                _fd;               \
         })
 
 #define ELEMENTSOF(a) (sizeof(a) / sizeof((a)[0]))

@@ -178,7 +178,7 @@ static int remove_children(DIR *directory, const struct mounted *mount);
 
 /* Removes an entry, going down into a directory. Goes on after a failure; returns the first. */
 static int remove_entry(int parent, const char *name, const struct mounted *mount) {
-        struct mounted here;
+        struct mounted here = { 0 };
 
         if (unlinkat(parent, name, 0) == 0 || errno == ENOENT)
                 return 0;

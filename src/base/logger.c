@@ -119,13 +119,14 @@ static void log_to_stderr(size_t i, const char *message) {
  */
 static void log_to_journal(size_t i, const char *message) {
         const struct sockaddr_un journal = { .sun_family = AF_UNIX, .sun_path = "/run/systemd/journal/socket" };
-        _cleanup_free_ char *fields = xasprintf("MESSAGE=%s\nPRIORITY=%d\nSYSLOG_IDENTIFIER=stasis\n", message,
-                                                (int)levels[i].level);
+        _cleanup_free_ char *fields =
+                xasprintf("MESSAGE=%s\nPRIORITY=%d\nSYSLOG_IDENTIFIER=stasis\n", message, (int)levels[i].level);
         _cleanup_close_ int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
         ssize_t n;
 
         do
-                n = sendto(fd, fields, strlen(fields), MSG_NOSIGNAL, (const struct sockaddr *)&journal, sizeof(journal));
+                n = sendto(fd, fields, strlen(fields), MSG_NOSIGNAL, (const struct sockaddr *)&journal,
+                           sizeof(journal));
         while (n < 0 && errno == EINTR);
         /* Too long for a datagram, or no journal: stderr is its stream, or somebody's. */
         if (n < 0)

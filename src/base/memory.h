@@ -26,10 +26,10 @@ char *xvasprintf(const char *format, va_list ap);
 #define NEW(type) ((type *)xcalloc(1, sizeof(type)))
 
 /** Makes room for one more element of a growing array: GROW(list->items, list->n, list->room). */
-#define GROW(array, n, room)                                                    \
-        do {                                                                    \
-                if ((n) == (room)) {                                            \
-                        (room) = (room) ? (room) * 2 : 8;                       \
-                        (array) = xrealloc((array), (room), sizeof(*(array)));  \
-                }                                                               \
+#define GROW(array, n, room)                                                   \
+        do {                                                                   \
+                if ((n) == (room)) {                                           \
+                        (room) = (room) ? (room)*2 : 8;                        \
+                        (array) = xrealloc((array), (room), sizeof(*(array))); \
+                }                                                              \
         } while (0)

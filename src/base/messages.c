@@ -69,8 +69,8 @@ static bool is_oneof(const ProtobufCFieldDescriptor *field) {
 
 /* Only these have a has_ flag; a text or message that is not set is NULL (or the default). */
 static bool has_flag(const ProtobufCFieldDescriptor *field) {
-        return field->label == PROTOBUF_C_LABEL_OPTIONAL && !is_oneof(field) &&
-               field->type != PROTOBUF_C_TYPE_STRING && field->type != PROTOBUF_C_TYPE_MESSAGE;
+        return field->label == PROTOBUF_C_LABEL_OPTIONAL && !is_oneof(field) && field->type != PROTOBUF_C_TYPE_STRING &&
+               field->type != PROTOBUF_C_TYPE_MESSAGE;
 }
 
 /* A field of proto3 without presence: zero and empty are the same as unset. */
@@ -252,7 +252,7 @@ static json_t *value_to_json(const ProtobufCFieldDescriptor *field, const void *
         case PROTOBUF_C_TYPE_FIXED64:
                 /* Beyond what a jansson integer holds, as text, which message_from_json() takes too. */
                 return value.u64 <= INT64_MAX ? json_integer((json_int_t)value.u64)
-                                               : json_sprintf("%" PRIu64, value.u64);
+                                              : json_sprintf("%" PRIu64, value.u64);
         case PROTOBUF_C_TYPE_FLOAT:
                 return real_to_json(value.f);
         case PROTOBUF_C_TYPE_DOUBLE:

@@ -31,10 +31,10 @@ uint8_t *message_pack(const ProtobufCMessage *message, size_t *ret_size);
 void *message_copy(const ProtobufCMessage *message);
 
 /** Adds a malloc'ed string or message to a repeated field: message_append(&resp->n_paths, &resp->paths, s). */
-#define message_append(n, array, element)                                               \
-        do {                                                                            \
-                *(array) = xrealloc(*(array), *(n) + 1, sizeof(**(array)));             \
-                (*(array))[(*(n))++] = (element);                                       \
+#define message_append(n, array, element)                                   \
+        do {                                                                \
+                *(array) = xrealloc(*(array), *(n) + 1, sizeof(**(array))); \
+                (*(array))[(*(n))++] = (element);                           \
         } while (0)
 
 /** Replaces a string field of a message by a copy; NULL unsets it. The field's default must be none or "". */

@@ -7,6 +7,7 @@
 #include "base/arguments.h"
 #include "base/cleanup.h"
 #include "base/memory.h"
+#include "base/options.h"
 
 static bool is_end(const struct st_option *row) {
         return !row->flag && !row->key;
@@ -147,7 +148,7 @@ int arguments_assign(struct st_arguments *arguments, const struct st_option *row
         assert(slot);
         assert(row->type == ST_OPTION_LIST || values->n == 1);
         for (size_t i = 0; i < values->n; i++) {
-                char *value;
+                char *value = NULL;
                 int r = check_value(row, values->items[i], label, &value, err);
                 if (r < 0)
                         return r;
@@ -190,8 +191,7 @@ static void bind_row(struct st_arguments *arguments, const struct st_option *row
         _cleanup_strv_ struct strv fallback = { 0 };
 
         GROW(arguments->bindings, arguments->n, arguments->room);
-        arguments->bindings[arguments->n++] =
-                (struct binding){ .row = row, .slot = slot ? slot : NEW(struct slot) };
+        arguments->bindings[arguments->n++] = (struct binding){ .row = row, .slot = slot ? slot : NEW(struct slot) };
         if (!row->fallback || (slot && slot->set))
                 return;
         if (row->type == ST_OPTION_LIST)

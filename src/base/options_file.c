@@ -11,6 +11,7 @@
 #include "base/cleanup.h"
 #include "base/io.h"
 #include "base/memory.h"
+#include "base/options.h"
 
 #define FILE_LIMIT ((size_t)1024 * 1024)
 

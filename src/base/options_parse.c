@@ -8,6 +8,7 @@
 #include "base/arguments.h"
 #include "base/cleanup.h"
 #include "base/memory.h"
+#include "base/options.h"
 
 int arguments_load_environment(struct st_arguments *arguments, struct st_error **err) {
         for (size_t i = 0; i < arguments->n; i++) {

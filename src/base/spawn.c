@@ -30,8 +30,6 @@
 #define DEFAULT_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 #define OUTPUT_LIMIT (1024 * 1024)
 
-extern char **environ;
-
 enum step { STEP_SETUP, STEP_DIRECTORY, STEP_DESCRIPTORS, STEP_EXEC };
 
 /* What the child does, all prepared: it cannot allocate. */
@@ -189,18 +187,21 @@ static char *find_in_path(const char *name) {
         return NULL;
 }
 
+/* clone() by the other name that C libraries give it: ThreadSanitizer takes clone() for a fork, which this is not. */
+int __clone(int (*function)(void *), void *stack, int flags, void *argument, ...);
+
 /* Clones the child with all signals blocked, so that no handler of ours runs in memory that both use. */
 static pid_t clone_child(struct plan *plan, int *pidfd) {
         int flags = CLONE_VM | CLONE_VFORK | SIGCHLD | (pidfd ? CLONE_PIDFD : 0);
         sigset_t all, before;
 
-        char *stack = mmap(NULL, CHILD_STACK_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1,
-                           0);
+        char *stack =
+                mmap(NULL, CHILD_STACK_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
         if (stack == MAP_FAILED)
                 return -errno;
         sigfillset(&all);
         pthread_sigmask(SIG_SETMASK, &all, &before);
-        pid_t pid = clone(child_main, stack + CHILD_STACK_SIZE, flags, plan, pidfd);
+        pid_t pid = __clone(child_main, stack + CHILD_STACK_SIZE, flags, plan, pidfd);
         int failure = errno;
         pthread_sigmask(SIG_SETMASK, &before, NULL);
         munmap(stack, CHILD_STACK_SIZE);
@@ -403,8 +404,7 @@ char *spawn_describe_status(int status) {
         if (number == 0)
                 return xstrdup("continued");
         const char *abbreviation = sigabbrev_np(number);
-        _cleanup_free_ char *name =
-                abbreviation ? xasprintf("SIG%s", abbreviation) : xasprintf("signal %d", number);
+        _cleanup_free_ char *name = abbreviation ? xasprintf("SIG%s", abbreviation) : xasprintf("signal %d", number);
         if (WIFSTOPPED(status))
                 return xasprintf("stopped by %s", name);
         return xasprintf("killed by %s%s", name, WCOREDUMP(status) ? " (core dumped)" : "");

@@ -19,16 +19,16 @@ struct spawn_fd {
 };
 
 struct spawn {
-        const char *path;         /* looked up in PATH when it has no slash */
-        char *const *argv;        /* NULL-terminated; argv[0] is passed as it is */
-        char *const *environment; /* NULL: the parent's */
-        const char *directory;    /* working directory; NULL: the parent's */
+        const char *path;           /* looked up in PATH when it has no slash */
+        char *const *argv;          /* NULL-terminated; argv[0] is passed as it is */
+        char *const *environment;   /* NULL: the parent's */
+        const char *directory;      /* working directory; NULL: the parent's */
         const struct spawn_fd *fds; /* what the child gets; 0, 1 and 2 are /dev/null unless named here */
         size_t n_fds;
-        bool inherit_stdio;       /* keep the parent's 0, 1 and 2 */
-        bool new_session;         /* setsid: not reached by the terminal's Ctrl-C */
-        bool ignore_interrupts;   /* SIGINT, SIGQUIT, SIGTSTP and SIGHUP ignored: same reason, within the session */
-        int parent_death_signal;  /* 0: none; delivered when the spawning thread ends */
+        bool inherit_stdio;      /* keep the parent's 0, 1 and 2 */
+        bool new_session;        /* setsid: not reached by the terminal's Ctrl-C */
+        bool ignore_interrupts;  /* SIGINT, SIGQUIT, SIGTSTP and SIGHUP ignored: same reason, within the session */
+        int parent_death_signal; /* 0: none; delivered when the spawning thread ends */
 };
 
 /**

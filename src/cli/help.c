@@ -142,8 +142,9 @@ static void print_root(FILE *f) {
                 "  %-5dfailure; 'check': something is wrong; 'daemon status': no daemon runs\n"
                 "  %-5dwrong command line or configuration: nothing was tried\n"
                 "  %-5dcancelled by a signal\n"
+                "  %-5dnobody reads the output\n"
                 "  'restore --no-server' ends with the code of the restored process (128+N for signal N)\n",
-                EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED);
+                EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED, EXIT_PIPE);
         print_examples(f, "dump process 42 --dir /var/backups\ndump --help");
 }
 

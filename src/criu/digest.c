@@ -150,6 +150,7 @@ static enum digest_line parse_line(struct span *line) {
                                 : plain                        ? DIGEST_PLAIN
                                                                : 0;
 
+        message = skip_blanks(message);
         while (message.size > 0 && strchr(" \t\r", message.start[message.size - 1]))
                 message.size--;
         if (message.size > MESSAGE_MAX)

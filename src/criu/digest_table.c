@@ -6,6 +6,7 @@
 #include "criu/digest.h"
 
 #define HINT_SHELL_JOB "add --shell-job, or start it as a job (stasis run)"
+#define HINT_OURS "the reason is in stasis itself: cancelled, a full disk, a damaged checkpoint"
 #define HINT_IMAGE "run 'stasis checkpoint verify' on it"
 #define HINT_NETWORK_LOCK \
         "install iptables, or use --criu-opts '{\"network_lock\": \"NFTABLES\"}' (SKIP: without any lock)"
@@ -68,7 +69,7 @@ static const struct digest_row rows[] = {
           .hint = "add --tcp-established to keep it, or --tcp-close to drop it" },
         { "Need to set the --tcp-close options", DIGEST_CAUSE, .number = EINVAL,
           .cause = "the checkpoint was made with its TCP connections dropped", .hint = "add --tcp-close" },
-        { "In-flight connection", DIGEST_CAUSE, .number = EAGAIN,
+        { "In-flight connection", DIGEST_CAUSE, .number = EBUSY,
           .cause = "a TCP connection waits to be accepted", .hint = "try again, or add --skip-in-flight to drop it" },
         { "multipathtcp", DIGEST_CAUSE, .number = EOPNOTSUPP, .cause = "a multipath TCP socket is open",
           .hint = "a Go program uses none with GODEBUG=multipathtcp=0" },
@@ -80,7 +81,7 @@ static const struct digest_row rows[] = {
           .hint = "add the address to an interface, or add --tcp-close" },
         { "Can't bind inet socket*: *", DIGEST_CAUSE, .cause = "a network socket cannot be bound again: $2" },
         { "unix: Can't bind id * addr *: Address already in use", DIGEST_CAUSE, .number = EADDRINUSE,
-          .cause = "the name of a UNIX socket of the checkpoint is in use by another process ($2)",
+          .cause = "the name of a UNIX socket of the checkpoint is in use by another process",
           .hint = "'ss -lxp' shows by which" },
         { "External socket is used", DIGEST_CAUSE, .number = EOPNOTSUPP,
           .cause = "a UNIX socket is connected to a process outside the tree",
@@ -187,7 +188,7 @@ static const struct digest_row rows[] = {
           .cause = "the process $1 ($2) has ended: it is a zombie" },
         { "Zombies with threads are not supported", DIGEST_CAUSE, .number = EOPNOTSUPP,
           .cause = "the main thread of a process has ended while others run, which CRIU cannot checkpoint" },
-        { "Individually stopped threads not supported", DIGEST_CAUSE, .number = EAGAIN,
+        { "Individually stopped threads not supported", DIGEST_CAUSE, .number = EBUSY,
           .cause = "some threads of a process are stopped, others not", .hint = "try again" },
         { "Can't dump nested * namespace for *", DIGEST_CAUSE, .number = EOPNOTSUPP,
           .cause = "the process $2 or its children live in a $1 namespace of their own, which CRIU cannot checkpoint" },
@@ -210,12 +211,16 @@ static const struct digest_row rows[] = {
         /* Images and their stream */
         { "Can't write * bytes: Broken pipe", DIGEST_CAUSE, .number = EPIPE,
           .cause = "the stream of images was closed before its end",
-          .hint = "the reason is in stasis itself: cancelled, a full disk, a time-out" },
+          .hint = HINT_OURS },
         { "Unable to connect to image streamer socket*: *", DIGEST_CAUSE, .number = ECONNREFUSED,
           .cause = "CRIU could not connect to the image stream: $2" },
         { "Failed to communicate with the image streamer", DIGEST_CAUSE, .number = EPIPE,
           .cause = "the stream of images was closed before its end",
-          .hint = "the reason is in stasis itself: cancelled, a full disk, a damaged checkpoint" },
+          .hint = HINT_OURS },
+        { "Unexpected EOF on socket:[", DIGEST_CAUSE, .number = EPIPE,
+          .cause = "the stream of images was closed before its end", .hint = HINT_OURS },
+        { "Read * bytes while * expected from pipe:[", DIGEST_CAUSE, .number = EBADMSG,
+          .cause = "an image of the checkpoint is cut off", .hint = HINT_IMAGE },
         { "Read * bytes while * expected from *:", DIGEST_CAUSE, .number = EBADMSG,
           .cause = "the image $3 of the checkpoint is cut off", .hint = HINT_IMAGE },
         { "Unexpected EOF on *", DIGEST_CAUSE, .number = EBADMSG,

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 
 #include "base/cleanup.h"
 #include "base/io.h"
@@ -122,7 +123,8 @@ int criu_fail(const char *work_dir, enum criu_operation operation, int status, c
         if (!digest.cause) {
                 _cleanup_free_ char *ended = spawn_describe_status(status);
 
-                digest.cause = xasprintf("it %s%s", ended, text && size > 0 ? "" : " and left no log");
+                digest.cause = xasprintf("it %s%s%s", WIFSIGNALED(status) ? "was " : "", ended,
+                                         text && size > 0 ? "" : " and left no log");
         }
         if (number == 0)
                 number = digest.number ? digest.number : EIO;

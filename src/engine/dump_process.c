@@ -2,11 +2,12 @@
 
 /* Adapters of the dump that look at the target: which process it is, and what its analysis means for CRIU's options. */
 
-#include <sys/sysmacros.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/memory.h"
 #include "base/messages.h"
+#include "base/path.h"
 #include "base/text.h"
 #include "engine/dump_context.h"
 #include "engine/state.h"
@@ -106,10 +107,26 @@ int dump_external_files(struct st_dump *dump, struct st_dump_next *next, struct 
         const struct process_fds *pipes = &dump_context(dump)->analysis->external_pipes;
 
         for (size_t i = 0; i < pipes->n; i++)
-                dump_message(dump,
-                             "descriptor %d of process %d is a pipe to a process outside: its restore needs --out FILE",
-                             pipes->items[i].fd, pipes->items[i].pid);
+                if (state_pipe_is_output(&pipes->items[i]))
+                        dump_message(dump,
+                                     "descriptor %d of process %d is a pipe to a process outside: its restore needs --out FILE",
+                                     pipes->items[i].fd, pipes->items[i].pid);
         return st_dump_proceed(next, dump, err);
+}
+
+/** CRIU holds back the packets of dumped connections by iptables unless told otherwise: by nftables where there is no iptables. */
+static void choose_network_lock(Criu__CriuOpts *criu) {
+        static const char *const places[] = { "/usr/sbin", "/sbin", "/usr/local/sbin", "/usr/bin", "/bin" };
+
+        if (criu->has_network_lock)
+                return;
+        for (size_t i = 0; i < ELEMENTSOF(places); i++) {
+                _cleanup_free_ char *path = path_join(places[i], "iptables-restore");
+                if (access(path, X_OK) == 0)
+                        return;
+        }
+        criu->has_network_lock = 1;
+        criu->network_lock = CRIU__CRIU_NETWORK_LOCK_METHOD__NFTABLES;
 }
 
 int dump_network(struct st_dump *dump, struct st_dump_next *next, struct st_error **err) {
@@ -121,6 +138,8 @@ int dump_network(struct st_dump *dump, struct st_dump_next *next, struct st_erro
                 detected(dump, analysis->tcp_established, "tcp_established", &criu->has_tcp_established,
                          &criu->tcp_established);
         detected(dump, analysis->ext_unix, "ext_unix_sk", &criu->has_ext_unix_sk, &criu->ext_unix_sk);
+        if (analysis->tcp_established)
+                choose_network_lock(criu);
         return st_dump_proceed(next, dump, err);
 }
 

@@ -18,18 +18,25 @@
 #define ZOMBIE_WAIT_MS 5000
 #define ZOMBIE_STEP_MS 20
 
-/** Waits while the number belongs to a zombie. @return 0 or the reason to stop waiting, a cancellation */
-static int wait_for_zombie(struct st_restore *restore, pid_t pid, int *budget_ms, struct st_error **err) {
-        struct proc_stat stat;
-
-        while (*budget_ms > 0 && proc_read_stat(pid, &stat) == 0 && stat.state == 'Z') {
+/**
+ * Who holds a PID that is needed; NULL: it is free. While only zombies hold it, it is waited for.
+ *
+ * @param budget_ms what is left of the wait, for all PIDs together
+ */
+static int find_holder(struct st_restore *restore, pid_t pid, int *budget_ms, char **ret, struct st_error **err) {
+        for (;;) {
+                _cleanup_free_ char *holder = proc_describe_pid(pid);
                 int r = st_operation_check_cancelled(restore->operation, err);
+
                 if (r < 0)
                         return r;
+                if (!holder || *budget_ms <= 0 || !proc_pid_is_of_zombies(pid)) {
+                        *ret = TAKE_PTR(holder);
+                        return 0;
+                }
                 (void) poll(NULL, 0, ZOMBIE_STEP_MS);
                 *budget_ms -= ZOMBIE_STEP_MS;
         }
-        return 0;
 }
 
 int restore_check_pids(struct st_restore *restore, struct st_restore_next *next, struct st_error **err) {
@@ -37,12 +44,12 @@ int restore_check_pids(struct st_restore *restore, struct st_restore_next *next,
         int budget_ms = ZOMBIE_WAIT_MS;
 
         for (size_t i = 0; saved && i < saved->n_tasks; i++) {
+                _cleanup_free_ char *holder = NULL;
                 pid_t pid = saved->tasks[i].pid;
-                int r = wait_for_zombie(restore, pid, &budget_ms, err);
+                int r = find_holder(restore, pid, &budget_ms, &holder, err);
+
                 if (r < 0)
                         return r;
-
-                _cleanup_free_ char *holder = proc_describe_pid(pid);
                 if (holder) {
                         st_error_set(err, EEXIST, "PID %d is taken by %s", pid, holder);
                         st_error_hint(err, "end that process first, or restore in a new PID namespace: 'unshare --pid --fork --mount-proc'");
@@ -62,28 +69,28 @@ static bool is_inherited(const struct st_restore *restore, const char *key) {
 
 /**
  * What takes the place of a pipe to a process that was outside the tree: the file of --out, or in the command line the
- * same standard stream of ours. @return a descriptor of its own or -errno
+ * same standard stream of ours.
+ *
+ * @return a descriptor of its own; -ENOENT when there is nothing, and the end is to lead nowhere; -errno with err
  */
 static int replacement(struct st_restore *restore, const struct process_fd *pipe, struct st_error **err) {
         const char *out = restore->req->log;
         int fd;
 
+        if (st_operation_no_server(restore->operation) && isempty(out) && pipe->fd <= STDERR_FILENO) {
+                fd = fcntl(pipe->fd, F_DUPFD_CLOEXEC, 3);
+                return fd >= 0 ? fd : st_error_errno(err, errno, "cannot hand over descriptor %d", pipe->fd);
+        }
+        if (!state_pipe_is_output(pipe))
+                return -ENOENT;
         if (!isempty(out)) {
                 _cleanup_free_ char *path = path_absolute(out);
-                fd = pipe->writable ? open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0600)
-                                    : open("/dev/null", O_RDONLY | O_CLOEXEC);
-                if (fd < 0)
-                        return st_error_errno(err, errno, "cannot open %s", pipe->writable ? path : "/dev/null");
-                return fd;
+
+                fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0600);
+                return fd >= 0 ? fd : st_error_errno(err, errno, "cannot open %s", path);
         }
-        if (st_operation_no_server(restore->operation) && pipe->fd <= STDERR_FILENO) {
-                fd = fcntl(pipe->fd, F_DUPFD_CLOEXEC, 3);
-                if (fd < 0)
-                        return st_error_errno(err, errno, "cannot hand over descriptor %d", pipe->fd);
-                return fd;
-        }
-        st_error_set(err, EINVAL, "descriptor %d of process %d was a pipe %s a process outside the checkpoint",
-                     pipe->fd, pipe->pid, pipe->writable ? "to" : "from");
+        st_error_set(err, EINVAL, "descriptor %d of process %d was a pipe to a process outside the checkpoint",
+                     pipe->fd, pipe->pid);
         st_error_hint(err, "say with --out FILE where its output shall go");
         return -EINVAL;
 }
@@ -100,7 +107,9 @@ int restore_inherit_files(struct st_restore *restore, struct st_restore_next *ne
                 if (is_inherited(restore, key))
                         continue;
                 r = replacement(restore, &saved->pipes[i], err);
-                if (r >= 0) {
+                if (r == -ENOENT)
+                        r = 0;
+                else if (r >= 0) {
                         fds[opened++] = r;
                         r = st_restore_inherit_fd(restore, r, key, err);
                 }

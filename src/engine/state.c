@@ -66,6 +66,7 @@ static json_t *criu_to_json(const Criu__CriuOpts *dumped) {
         KEEP(ext_masters);
         KEEP(ext_sharing);
         KEEP(manage_cgroups_mode);
+        KEEP(network_lock);
 #undef KEEP
         return message_to_json(&kept.base);
 }

@@ -33,6 +33,14 @@ struct saved_state {
         size_t n_pipes;
 };
 
+/**
+ * Is it the standard output or error of a process? When such a pipe leads outside, the process would die of its next line
+ * after a restore; other ends that lead nowhere do no harm until they are used, and are restored so.
+ */
+static inline bool state_pipe_is_output(const struct process_fd *pipe) {
+        return pipe->writable && (pipe->fd == 1 || pipe->fd == 2);
+}
+
 /** The JSON text of a dump; malloc'ed. */
 char *state_to_json(const struct st_dump *dump, const struct process_analysis *analysis);
 

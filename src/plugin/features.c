@@ -20,7 +20,7 @@ static const struct {
 
 static_assert(ELEMENTSOF(rows) == ST_FEATURE_COUNT, "a row for each feature");
 
-/* Each one here has a caller in the engine or the command line; those that have none yet are announced by the ABI only. */
+/* Those listed have a caller in the engine or the command line; the others are announced by the ABI only. */
 bool feature_has_effect(enum st_feature feature) {
         switch (feature) {
         case ST_FEATURE_dump_command:
@@ -40,23 +40,23 @@ bool feature_has_effect(enum st_feature feature) {
 }
 
 const char *feature_name(enum st_feature feature) {
-        assert((unsigned) feature < ST_FEATURE_COUNT);
+        assert((unsigned)feature < ST_FEATURE_COUNT);
         return rows[feature].name;
 }
 
 const char *feature_description(enum st_feature feature) {
-        assert((unsigned) feature < ST_FEATURE_COUNT);
+        assert((unsigned)feature < ST_FEATURE_COUNT);
         return rows[feature].description;
 }
 
 const void *features_value(const struct st_features *features, enum st_feature feature) {
         const void *value;
 
-        assert((unsigned) feature < ST_FEATURE_COUNT);
+        assert((unsigned)feature < ST_FEATURE_COUNT);
         if (features->size < rows[feature].offset + sizeof(value))
                 return NULL;
         /* Every member is a pointer to an object: all have the same representation. */
-        memcpy(&value, (const char *) features + rows[feature].offset, sizeof(value));
+        memcpy(&value, (const char *)features + rows[feature].offset, sizeof(value));
         return value;
 }
 

@@ -19,8 +19,8 @@ static const char *const builtin_types[] = { "process", "job" };
 
 /* The commands whose word after the verb must be the plugin's name: all begin with a struct st_command. */
 static const enum st_feature command_features[] = {
-        ST_FEATURE_dump_command,   ST_FEATURE_restore_command, ST_FEATURE_freeze_command, ST_FEATURE_unfreeze_command,
-        ST_FEATURE_run_command,    ST_FEATURE_manage_command,  ST_FEATURE_query_command,
+        ST_FEATURE_dump_command, ST_FEATURE_restore_command, ST_FEATURE_freeze_command, ST_FEATURE_unfreeze_command,
+        ST_FEATURE_run_command,  ST_FEATURE_manage_command,  ST_FEATURE_query_command,
 };
 
 static int check_name(const char *name, struct st_error **err) {
@@ -30,8 +30,9 @@ static int check_name(const char *name, struct st_error **err) {
         size_t n = strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789-");
         if (n == 0 || n > NAME_MAX_LENGTH || name[n] || name[0] == '-') {
                 _cleanup_free_ char *shown = text_sanitise(name, strnlen(name, 2 * NAME_MAX_LENGTH));
-                return st_error_set(err, EINVAL, "its name \"%s\" is not 1 to %d of a-z, 0-9 and -, not beginning with -",
-                                    shown, NAME_MAX_LENGTH);
+                return st_error_set(err, EINVAL,
+                                    "its name \"%s\" is not 1 to %d of a-z, 0-9 and -, not beginning with -", shown,
+                                    NAME_MAX_LENGTH);
         }
         for (size_t i = 0; i < ELEMENTSOF(builtin_types); i++)
                 if (streq(name, builtin_types[i]))
@@ -64,8 +65,9 @@ int loader_check(const struct st_plugin *plugin, struct st_error **err) {
         if (plugin->abi_major != ST_PLUGIN_ABI_MAJOR || plugin->abi_minor > ST_PLUGIN_ABI_MINOR) {
                 bool newer = plugin->abi_major > ST_PLUGIN_ABI_MAJOR ||
                              (plugin->abi_major == ST_PLUGIN_ABI_MAJOR && plugin->abi_minor > ST_PLUGIN_ABI_MINOR);
-                int r = st_error_set(err, EPROTONOSUPPORT, "ABI %u.%u, this stasis has %d.%d: it was built for %s stasis",
-                                     plugin->abi_major, plugin->abi_minor, ST_PLUGIN_ABI_MAJOR, ST_PLUGIN_ABI_MINOR,
+                int r = st_error_set(err, EPROTONOSUPPORT,
+                                     "ABI %u.%u, this stasis has %d.%d: it was built for %s stasis", plugin->abi_major,
+                                     plugin->abi_minor, ST_PLUGIN_ABI_MAJOR, ST_PLUGIN_ABI_MINOR,
                                      newer ? "a newer" : "an older");
                 st_error_hint(err, newer ? "update stasis, or install the plugin that belongs to it"
                                          : "install the plugin that belongs to this stasis");
@@ -93,11 +95,11 @@ static int load_failed(const char *path, struct st_error **err) {
         if (undefined) {
                 undefined = strchr(undefined, ':') + 2;
                 return st_error_set(err, ENOEXEC, "missing symbol %.*s: it was built for another stasis",
-                                    (int) strcspn(undefined, ", ("), undefined);
+                                    (int)strcspn(undefined, ", ("), undefined);
         }
         needed = strstr(text, ": cannot open shared object file");
         if (needed) {
-                int r = st_error_set(err, ENOEXEC, "it needs %.*s, which is not installed", (int) (needed - text), text);
+                int r = st_error_set(err, ENOEXEC, "it needs %.*s, which is not installed", (int)(needed - text), text);
                 st_error_hint(err, "install the package of that library");
                 return r;
         }

@@ -44,19 +44,19 @@ static int compare_entries(const void *a, const void *b) {
         int r = strcmp(x->name, y->name);
 
         if (r == 0)
-                r = (int) x->status - (int) y->status;
+                r = (int)x->status - (int)y->status;
         return r ? r : strcmp(x->file, y->file);
 }
 
 static int compare_texts(const void *a, const void *b) {
-        return strcmp(*(char *const *) a, *(char *const *) b);
+        return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
 /* The file names of what may be plugins, in order. Hidden ones are files that are being installed. */
 static int list_files(const char *directory, struct strv *ret, struct st_error **err) {
         _cleanup_closedir_ DIR *dir = opendir(directory);
         if (!dir)
-                return errno == ENOENT ? 0 : st_error_errno(err, errno, "cannot read the plugin directory %s", directory);
+                return errno == ENOENT ? 0 : st_error_errno(err, errno, "cannot read plugins from %s", directory);
 
         for (;;) {
                 errno = 0;
@@ -67,7 +67,7 @@ static int list_files(const char *directory, struct strv *ret, struct st_error *
                         strv_add(ret, entry->d_name);
         }
         if (errno)
-                return st_error_errno(err, errno, "cannot read the plugin directory %s", directory);
+                return st_error_errno(err, errno, "cannot read plugins from %s", directory);
         if (ret->n > 0)
                 qsort(ret->items, ret->n, sizeof(*ret->items), compare_texts);
         return 0;
@@ -149,7 +149,7 @@ void registry_load(const char *directory) {
         }
         if (files.n == 0)
                 return;
-        (void) trust_directory(absolute, &dir_fd, &err);
+        (void)trust_directory(absolute, &dir_fd, &err);
         for (size_t i = 0; i < files.n; i++)
                 add_entry(absolute, files.items[i], dir_fd, err);
         qsort(registry.entries, registry.n, sizeof(*registry.entries), compare_entries);

@@ -18,24 +18,24 @@ enum plugin_status {
 };
 
 struct plugin_entry {
-        char *file;                     /* path of the shared object */
-        char *name;                     /* from the descriptor, or from the file's name */
-        char *version;                  /* "" when unknown */
+        char *file;    /* path of the shared object */
+        char *name;    /* from the descriptor, or from the file's name */
+        char *version; /* "" when unknown */
         enum plugin_status status;
         char *error;                    /* why it is not usable; NULL when loaded */
         const struct st_plugin *plugin; /* NULL unless loaded */
 };
 
 /**
- * Loads every *.so of a directory, in the order of their names. A directory that does not exist holds no plugins; one that
- * cannot be read is warned about. A bad plugin never makes this fail: its entry says what is wrong. Idempotent for the
- * process (the first call counts).
+ * Loads every *.so of a directory, in the order of their names. A directory that does not exist holds no plugins; one
+ * that cannot be read is warned about. A bad plugin never makes this fail: its entry says what is wrong. Idempotent for
+ * the process (the first call counts).
  */
 void registry_load(const char *directory);
 
 /**
- * Calls the fini functions and forgets the plugins. Their code stays mapped: options, names and exit handlers of theirs may
- * still be in use.
+ * Calls the fini functions and forgets the plugins. Their code stays mapped: options, names and exit handlers of theirs
+ * may still be in use.
  */
 void registry_unload(void);
 
@@ -58,14 +58,14 @@ const char *feature_description(enum st_feature feature);
 bool feature_has_effect(enum st_feature feature);
 
 /**
- * Marks the code that runs now, in this thread, as belonging to a plugin's adapter, for the message of a crash; NULL, NULL:
- * ours again. The texts must stay valid.
+ * Marks the code that runs now, in this thread, as belonging to a plugin's adapter, for the message of a crash; NULL,
+ * NULL: ours again. The texts must stay valid.
  *
  * @param plugin NULL: a built-in adapter
  */
 void registry_set_running(const char *plugin, const char *adapter);
 
-/** What registry_set_running() was told last in this thread: who calls something within an adapter restores it after. */
+/** What registry_set_running() was told last in this thread: who calls a plugin within an adapter restores it after. */
 void registry_running(const char **ret_plugin, const char **ret_adapter);
 
 /**

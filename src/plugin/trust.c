@@ -54,7 +54,7 @@ static char *descriptor_path(int fd) {
 
         snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
         ssize_t n = readlink(link, path, sizeof(path));
-        return n > 0 && path[0] == '/' ? xstrndup(path, (size_t) n) : xstrdup("a directory on the path");
+        return n > 0 && path[0] == '/' ? xstrndup(path, (size_t)n) : xstrdup("a directory on the path");
 }
 
 static int open_root(struct st_error **err) {
@@ -79,7 +79,7 @@ static int follow_link(int link, int *fd, char **rest, const char *after, struct
 
         if (n < 0)
                 return st_error_errno(err, errno, "cannot read a link on the path");
-        if ((size_t) n == sizeof(target))
+        if ((size_t)n == sizeof(target))
                 return st_error_set(err, ENAMETOOLONG, "a link on the path is too long");
         if (n > 0 && target[0] == '/') {
                 int root = open_root(err);
@@ -88,7 +88,7 @@ static int follow_link(int link, int *fd, char **rest, const char *after, struct
                 close(*fd);
                 *fd = root;
         }
-        char *joined = xasprintf("%.*s/%s", (int) n, target, after);
+        char *joined = xasprintf("%.*s/%s", (int)n, target, after);
         free(*rest);
         *rest = joined;
         return 0;
@@ -144,7 +144,8 @@ int trust_file(int dir_fd, const char *name, const char *path, struct st_error *
         if (fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
                 return st_error_errno(err, errno, "cannot look at it");
         if (!S_ISREG(st.st_mode))
-                return st_error_set(err, EINVAL, S_ISLNK(st.st_mode) ? "it is a link; a plugin must be a regular file"
-                                                                     : "it is not a regular file");
+                return st_error_set(err, EINVAL,
+                                    S_ISLNK(st.st_mode) ? "it is a link; a plugin must be a regular file"
+                                                        : "it is not a regular file");
         return is_safe(&st) ? 0 : refuse(&st, path, err);
 }

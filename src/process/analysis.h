@@ -38,7 +38,7 @@ struct process_task {
         unsigned threads;
         int tty_nr;              /* controlling terminal, 0: none */
         pid_t tracer;            /* who ptraces it, 0: nobody */
-        uint64_t rss;            /* bytes; the sum over the tree is what a dump must at most copy */
+        uint64_t rss;            /* bytes, swapped ones too; the sum over the tree is what a dump must at most copy */
         char *command;           /* the name (comm), sanitised */
 };
 
@@ -49,7 +49,7 @@ struct process_analysis {
         uint64_t memory;         /* bytes: resident memory of the tree, shared pages counted once for each task */
         bool kernel_thread;      /* the root has no memory of its own */
 
-        bool shell_job;          /* the session leader is outside the tree, or a terminal is open or controlling */
+        bool shell_job;          /* the root's session leader is outside the tree, or a terminal is open or controlling */
         bool tcp_established;    /* a TCP connection in use (any state but LISTEN and CLOSE) */
         bool ext_unix;           /* an AF_UNIX socket whose peer is outside the tree */
 
@@ -62,8 +62,8 @@ struct process_analysis {
 /**
  * Looks at the tree of a process.
  *
- * Errors: -ESRCH "no process 42"; -EPERM when /proc/PID/fd cannot be read. A zombie root or a kernel thread is no error
- * here: the caller decides.
+ * Errors: -ESRCH "no process 42", also for the number of a thread; -EPERM when /proc/PID/fd of one of them cannot be
+ * read; -E2BIG when there are more than 65,536. A zombie root or a kernel thread is no error here: the caller decides.
  *
  * @param ret freed by process_analysis_free()
  */
@@ -84,6 +84,14 @@ enum process_detail {
 
 /**
  * Reads the state of a process as the API shows it (daemon.ProcessState). All texts come out as valid UTF-8.
+ *
+ * StartTime is in milliseconds since 1970 (for identity use process_task.start_time, which no clock can change).
+ * Children list their mounts only when they are in another mount namespace than their parent. Sockets are in
+ * OpenConnections, everything else that is open in OpenFiles; AF_UNIX names are in the addresses' IP, abstract ones
+ * as "@name". Trees deeper than 64 are cut there: the deeper ones become siblings, nobody is left out. Command lines
+ * end after 64 KiB.
+ *
+ * Errors: as process_analyse(); without PROCESS_INSPECT every user may read every process.
  *
  * @param detail bits of enum process_detail
  * @param ret a heap message; free with protobuf_c_message_free_unpacked() (or message_freep)

@@ -30,8 +30,8 @@ static char *describe_zombie(const struct proc_stat *stat) {
         struct proc_stat parent;
 
         if (stat->ppid > 0 && proc_read_stat(stat->ppid, &parent) == 0)
-                return xasprintf("a zombie %d (%s), whose parent %d (%s) has not reaped it", (int)stat->pid, stat->command,
-                                 (int)parent.pid, parent.command);
+                return xasprintf("a zombie %d (%s), whose parent %d (%s) has not reaped it", (int)stat->pid,
+                                 stat->command, (int)parent.pid, parent.command);
         return xasprintf("a zombie %d (%s)", (int)stat->pid, stat->command);
 }
 
@@ -48,8 +48,9 @@ static char *describe_member(pid_t pid) {
                         continue;
                 if (stat.pgid != pid && stat.sid != pid)
                         continue;
-                return xasprintf("a %s %d that process %d (%s) is in", stat.pgid == pid ? "process group" : "session",
-                                 (int)pid, (int)member, stat.command);
+                return xasprintf("a %s %d that %s %d (%s) is in", stat.pgid == pid ? "process group" : "session",
+                                 (int)pid, proc_stat_is_dead(&stat) ? "the zombie" : "process", (int)member,
+                                 stat.command);
         }
         return NULL;
 }
@@ -72,4 +73,24 @@ char *proc_describe_pid(pid_t pid) {
 
         _cleanup_free_ char *age = describe_age(stat.start_time);
         return xasprintf("process %d (%s, since %s)", (int)pid, stat.command, age);
+}
+
+bool proc_pid_is_of_zombies(pid_t pid) {
+        _cleanup_closedir_ DIR *dir = opendir("/proc");
+        const struct dirent *entry;
+        size_t zombies = 0;
+
+        while (dir && (entry = readdir(dir))) {
+                struct proc_stat stat;
+                pid_t member;
+
+                if (text_to_pid(entry->d_name, &member) < 0 || proc_read_stat(member, &stat) < 0)
+                        continue;
+                if (stat.pid != pid && stat.pgid != pid && stat.sid != pid)
+                        continue;
+                if (!proc_stat_is_dead(&stat))
+                        return false;
+                zombies++;
+        }
+        return zombies > 0;
 }

@@ -9,7 +9,7 @@
 #include "process/parse.h"
 #include "process/sockdiag.h"
 
-/* "0100007F:1F90": each group of 8 digits is a word of the address in network order, printed as a number of the host's. */
+/* "0100007F:1F90": each 8 digits are a word of the address in network order, printed as a number of the host's. */
 static int parse_end(char *text, size_t words, uint8_t address[16], uint16_t *port) {
         char *number = strchr(text, ':');
         uint64_t value;

@@ -15,7 +15,7 @@
 #include "process/sockdiag.h"
 #include "process/sockets.h"
 
-/* What the kernel calls the protocol of a socket: the attribute system.sockprotoname of its descriptor, net/socket.c. */
+/* What the kernel calls protocols, in the attribute system.sockprotoname of a socket's descriptor (net/socket.c). */
 static const struct {
         const char *name;
         unsigned kinds, family, type;

@@ -85,7 +85,10 @@ struct sockets {
  */
 size_t sockets_add(struct sockets *set, int proc_fd, pid_t pid, int fd, uint64_t inode);
 
-/** Asks the kernel about all sockets of the set. What it does not report keeps found = false: a socket never bound or connected. */
+/**
+ * Asks the kernel about all sockets of the set. What it does not report keeps found = false: a socket that was never
+ * bound or connected, or is of a protocol that is not asked for.
+ */
 void sockets_resolve(struct sockets *set);
 
 /** Is it a TCP socket in any state but LISTEN and CLOSE? */

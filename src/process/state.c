@@ -21,7 +21,7 @@
 #include "process/sockets.h"
 #include "process/tree.h"
 
-/* Clients refuse messages nested deeper than 100 (the default of protobuf's C++ and Python); a state is part of others. */
+/* Clients refuse messages nested deeper than 100 (protobuf's C++ and Python by default); a state is part of others. */
 #define DEPTH_LIMIT 64
 
 struct node {
@@ -53,7 +53,7 @@ static void reader_clear(struct reader *reader) {
         sockets_clear(&reader->sockets);
 }
 
-/* Milliseconds since 1970; the time of the boot is taken in whole seconds, as the kernel's btime, so that it does not waver. */
+/* Milliseconds since 1970. The time of the boot is in whole seconds, as the kernel's btime, so that it does not waver. */
 static uint64_t milliseconds_of(uint64_t ticks) {
         struct timespec now, up;
 

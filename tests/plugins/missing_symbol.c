@@ -7,7 +7,7 @@
 ST_PUBLIC int st_function_of_tomorrow(void);
 
 static int init(struct st_error **err) {
-        (void) err;
+        (void)err;
         return st_function_of_tomorrow();
 }
 

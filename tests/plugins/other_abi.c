@@ -7,7 +7,7 @@
 #include <stasis/plugin.h>
 
 static int init(struct st_error **err) {
-        (void) err;
+        (void)err;
         abort();
 }
 
@@ -18,7 +18,7 @@ const struct st_plugin stasis_plugin = {
         .abi_major = ST_PLUGIN_ABI_MAJOR + 1,
         .abi_minor = 0,
         .size = sizeof(struct st_plugin),
-        .name = (const char *) 1,
-        .features = (const struct st_features *) 1,
+        .name = (const char *)1,
+        .features = (const struct st_features *)1,
         .init = init,
 };

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * A plugin that does a little of everything that has an effect: `dump sample PID`, `restore sample`, `query sample PID…` and
- * a health check. CRIU dumps and restores; the adapters log that they ran, in which order, and the --sample-note.
+ * A plugin that does a little of everything that has an effect: `dump sample PID`, `restore sample`,
+ * `query sample PID…` and a health check. CRIU dumps and restores; the adapters log that they ran, in which order, and
+ * the --sample-note.
  *
  * It has no details message of its own: PID and note travel in the process's details, the note as its first argument.
  */
@@ -24,7 +25,7 @@ static int parse_pid(const char *text, uint32_t *ret, struct st_error **err) {
         unsigned long pid = strtoul(text, &end, 10);
         if (errno || *end || end == text || *text == '-' || pid == 0 || pid > INT_MAX)
                 return st_error_set(err, EINVAL, "\"%s\" is not a PID", text);
-        *ret = (uint32_t) pid;
+        *ret = (uint32_t)pid;
         return 0;
 }
 
@@ -115,7 +116,7 @@ static int find_target(struct st_dump *dump, struct st_dump_next *next, struct s
 
         if (!details || !details->process || !details->process->has_pid)
                 return st_error_set(err, EINVAL, "the request names no PID");
-        dump->pid = (pid_t) details->process->pid;
+        dump->pid = (pid_t)details->process->pid;
         st_log_info("sample: before CRIU");
         int r = st_dump_proceed(next, dump, err);
         st_log_info("sample: after CRIU: %s", r < 0 ? "failed" : "done");
@@ -130,7 +131,7 @@ static int keep_note(struct st_dump *dump, struct st_dump_next *next, struct st_
         if (!note)
                 return st_dump_proceed(next, dump, err);
         int n = snprintf(path, sizeof(path), "%s/note.txt", st_operation_work_dir(dump->operation));
-        if (n < 0 || (size_t) n >= sizeof(path))
+        if (n < 0 || (size_t)n >= sizeof(path))
                 return st_error_set(err, ENAMETOOLONG, "the work directory's path is too long");
         int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
         if (fd < 0)
@@ -139,8 +140,8 @@ static int keep_note(struct st_dump *dump, struct st_dump_next *next, struct st_
         close(fd);
         st_log_info("sample: note: %s", note);
 
-        int r = written == (ssize_t) strlen(note) ? st_dump_proceed(next, dump, err)
-                                                  : st_error_set(err, EIO, "cannot write %s", path);
+        int r = written == (ssize_t)strlen(note) ? st_dump_proceed(next, dump, err)
+                                                 : st_error_set(err, EIO, "cannot write %s", path);
         unlink(path);
         return r;
 }
@@ -159,14 +160,14 @@ static int restore_early(struct st_restore *restore, struct st_restore_next *nex
 static int restore_late(struct st_restore *restore, struct st_restore_next *next, struct st_error **err) {
         st_log_info("sample: late, %s", restore->state ? "the state is loaded" : "no state");
         int r = st_restore_proceed(next, restore, err);
-        st_log_info("sample: late: after: PID %d", (int) restore->pid);
+        st_log_info("sample: late: after: PID %d", (int)restore->pid);
         return r;
 }
 
 /* Answers with what was asked for, and a command line that shows who answered. */
 static int query(struct st_operation *operation, const Daemon__QueryReq *req, Daemon__QueryResp *resp,
                  struct st_error **err) {
-        (void) operation;
+        (void)operation;
         for (size_t i = 0; i < req->n_pids; i++) {
                 Daemon__ProcessState **states = realloc(resp->states, (resp->n_states + 1) * sizeof(*states));
                 if (!states)
@@ -186,8 +187,8 @@ static int query(struct st_operation *operation, const Daemon__QueryReq *req, Da
 
 static int check_health(struct st_operation *operation, bool full, Daemon__HealthCheckResult *result,
                         struct st_error **err) {
-        (void) operation;
-        (void) err;
+        (void)operation;
+        (void)err;
         st_health_add(result, "sample", full ? "all of it" : "fine", NULL, NULL);
         return 0;
 }
@@ -201,8 +202,8 @@ static const struct st_option options[] = {
 };
 
 static const struct st_dump_command dump_command = {
-        .command = { "sample", "PID", "Dump a process by way of the sample plugin", "dump sample 42 --sample-note hello",
-                     options },
+        .command = { "sample", "PID", "Dump a process by way of the sample plugin",
+                     "dump sample 42 --sample-note hello", options },
         .fill = fill_dump,
 };
 

@@ -94,7 +94,7 @@ tree() {
 
 redis() {
         local port=$((10000 + RANDOM % 20000)) answer
-        target redis-server --port "$port" --save '' --dir "$T"
+        target redis-server --port "$port" --save '' --dir "$T" --enable-debug-command yes
         wait_for "redis-cli -p $port ping"
         redis-cli -p "$port" debug populate 200000 key 1000
         redis-cli -p "$port" set answer 42

@@ -3,11 +3,18 @@
 
 /*
  * A private directory of copies of the test plugins. Not below /tmp: anybody may write there, so nothing is loaded from
- * there. Include after cmocka.h.
+ * there.
  */
 
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <unistd.h>
+
+#include <cmocka.h>
 
 #include "base/cleanup.h"
 #include "base/io.h"

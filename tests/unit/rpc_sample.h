@@ -95,7 +95,7 @@ static void slow_cancelled(struct rpc_call *call, int reason, void *userdata) {
         assert(rpc_call_cancelled(call) == reason);
         slow->sample->reason = reason;
         slow->sample->cancelled++;
-        sd_event_source_set_time_relative(slow->timer, 50000);
+        sd_event_source_set_time_relative(slow->timer, 20000);
 }
 
 static void slow_start(struct sample *sample, struct rpc_call *call, uint64_t usec) {
@@ -125,7 +125,7 @@ static void sample_dump(struct rpc_call *call, void *userdata) {
         else if (streq(req->name, "slow"))
                 slow_start(userdata, call, 60000000);
         else if (streq(req->name, "late"))
-                slow_start(userdata, call, 100000);
+                slow_start(userdata, call, 50000);
         else if (streq(req->name, "bytes"))
                 sample_reply(call, "caf\xe9 \xff");
         else if (streq(req->name, "nothing"))
@@ -284,7 +284,7 @@ static int sample_woken(sd_event_source *source, int fd, uint32_t events, void *
                 sample->stop = true;
                 return 0;
         }
-        return rpc_server_drain(sample->server, 400, sample_drained, sample, NULL);
+        return rpc_server_drain(sample->server, 150, sample_drained, sample, NULL);
 }
 
 static void sample_wake(struct sample *sample, uint64_t what) {

@@ -24,8 +24,9 @@ static void frames_go_from_symptom_to_cause(void **state) {
                             "cannot dump process 42: CRIU could not lock the network: nftables is not available");
         st_error_hint(&err, "install nftables");
         st_error_hint(&err, "a later hint is dropped");
-        assert_string_equal(st_error_message(err), "cannot dump process 42: CRIU could not lock the network: nftables is "
-                                                   "not available (hint: install nftables)");
+        assert_string_equal(st_error_message(err),
+                            "cannot dump process 42: CRIU could not lock the network: nftables is "
+                            "not available (hint: install nftables)");
 }
 
 static void errno_text_is_appended(void **state) {

@@ -21,10 +21,10 @@
 #include "plugin/registry.h"
 #include "plugin_dir.h"
 
-#define assert_contains(text, part)                                                     \
-        do {                                                                            \
-                if (!strstr(text, part))                                                \
-                        fail_msg("\"%s\" does not contain \"%s\"", text, part);         \
+#define assert_contains(text, part)                                             \
+        do {                                                                    \
+                if (!strstr(text, part))                                        \
+                        fail_msg("\"%s\" does not contain \"%s\"", text, part); \
         } while (0)
 
 static int setup(void **state) {
@@ -50,7 +50,8 @@ static int run(command call, bool json, char *const *argv, char **ret_output, st
         assert_int_equal(arguments_parse(arguments, argv, SIZE_MAX, NULL), 0);
 
         fflush(stdout);
-        int saved = dup(STDOUT_FILENO), saved_error = dup(STDERR_FILENO), fd = io_memfd("output", NULL, 0);
+        int fd = io_memfd("output", NULL, 0);
+        int saved = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3), saved_error = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
         assert_true(fd >= 0 && saved >= 0 && saved_error >= 0);
         dup2(fd, STDOUT_FILENO);
         dup2(fd, STDERR_FILENO);
@@ -69,7 +70,7 @@ static int run(command call, bool json, char *const *argv, char **ret_output, st
 }
 
 #define RUN(call, json, output, err, ...) \
-        run(call, json, (char *const[]){ __VA_ARGS__ __VA_OPT__(,) NULL }, output, err)
+        run(call, json, (char *const[]){ __VA_ARGS__ __VA_OPT__(, ) NULL }, output, err)
 
 static void load(const char *directory, const char *const *plugins) {
         for (; *plugins; plugins++)
@@ -83,8 +84,10 @@ static const char *const good[] = { "sample", NULL };
 /* The line of a feature, its columns separated by single spaces; malloc'ed. */
 static char *line_of(const char *output, const char *feature) {
         const char *line = strstr(output, feature);
-        if (!line)
+        if (!line) {
                 fail_msg("no line \"%s\" in %s", feature, output);
+                return NULL;
+        }
 
         char *copy = xstrndup(line, strcspn(line, "\n")), *to = copy;
         for (const char *from = copy; *from; from++)
@@ -110,7 +113,7 @@ static void test_table(void **state) {
         assert_line(output, "storage of", "storage of checkpoints by URL • ✖ ✖ •");
         assert_contains(output, "2 plugins cannot be used: see stasis features --errors");
 
-        assert_int_equal(RUN(cli_features, false, &named, NULL, (char *) "runc", (char *) "sample"), 0);
+        assert_int_equal(RUN(cli_features, false, &named, NULL, (char *)"runc", (char *)"sample"), 0);
         assert_line(named, "FEATURE", "FEATURE runc sample");
         assert_line(named, "health checks", "health checks — ✔");
         assert_null(strstr(named, "cannot be used"));
@@ -121,7 +124,7 @@ static void test_unknown_name(void **state) {
         _cleanup_error_ struct st_error *err = NULL;
 
         load(*state, good);
-        assert_int_equal(RUN(cli_features, false, &output, &err, (char *) "sampel"), -ENOENT);
+        assert_int_equal(RUN(cli_features, false, &output, &err, (char *)"sampel"), -ENOENT);
         assert_string_equal(output, "");
         assert_contains(st_error_message(err), "there is no plugin sampel");
 }
@@ -130,20 +133,21 @@ static void test_errors(void **state) {
         _cleanup_free_ char *output = NULL, *one = NULL, *expected = NULL, *warning = NULL;
 
         load(*state, all);
-        assert_int_equal(RUN(cli_features, false, &output, NULL, (char *) "--errors"), 1);
+        assert_int_equal(RUN(cli_features, false, &output, NULL, (char *)"--errors"), 1);
         expected = xasprintf("plugin %s/missing_symbol.so: missing symbol st_function_of_tomorrow: "
                              "it was built for another stasis\n",
-                             (char *) *state);
+                             (char *)*state);
         assert_contains(output, expected);
         assert_contains(output, "/other_abi.so: ABI 2.0, this stasis has 1.0");
         assert_null(strstr(output, "FEATURE"));
         assert_null(strstr(output, "/sample.so"));
 
         /* A warning is no error. */
-        assert_int_equal(RUN(cli_features, false, &one, NULL, (char *) "--errors", (char *) "crash"), 0);
-        warning = xasprintf("plugin %s/crash.so: warning: kill_signal (the signal that ends a job) has no effect in this "
-                            "version of stasis\n",
-                            (char *) *state);
+        assert_int_equal(RUN(cli_features, false, &one, NULL, (char *)"--errors", (char *)"crash"), 0);
+        warning =
+                xasprintf("plugin %s/crash.so: warning: kill_signal (the signal that ends a job) has no effect in this "
+                          "version of stasis\n",
+                          (char *)*state);
         assert_string_equal(one, warning);
 }
 
@@ -151,7 +155,7 @@ static void test_no_errors(void **state) {
         _cleanup_free_ char *output = NULL;
 
         load(*state, good);
-        assert_int_equal(RUN(cli_features, false, &output, NULL, (char *) "--errors"), 0);
+        assert_int_equal(RUN(cli_features, false, &output, NULL, (char *)"--errors"), 0);
         assert_string_equal(output, "");
 }
 
@@ -179,7 +183,7 @@ static void test_json(void **state) {
         _cleanup_free_ char *output = NULL, *named = NULL, *list = NULL, *file = path_join(*state, "crash.so");
 
         load(*state, all);
-        assert_int_equal(RUN(cli_features, true, &output, NULL, (char *) "--errors"), 1);
+        assert_int_equal(RUN(cli_features, true, &output, NULL, (char *)"--errors"), 1);
         json_t *plugins = parse_plugins(output, 4);
         json_t *crash = json_array_get(plugins, 0), *other = json_array_get(plugins, 2);
         assert_text(crash, "name", "crash");
@@ -196,7 +200,7 @@ static void test_json(void **state) {
         assert_text(json_array_get(plugins, 1), "status", "broken");
         json_decref(plugins);
 
-        assert_int_equal(RUN(cli_features, true, &named, NULL, (char *) "docker"), 0);
+        assert_int_equal(RUN(cli_features, true, &named, NULL, (char *)"docker"), 0);
         plugins = parse_plugins(named, 1);
         assert_text(json_array_get(plugins, 0), "status", "not installed");
         assert_text(json_array_get(plugins, 0), "file", NULL);
@@ -212,10 +216,10 @@ static void test_list(void **state) {
         load(*state, all);
         assert_int_equal(RUN(cli_plugin_list, false, &output, NULL), 0);
         assert_line(output, "NAME", "NAME VERSION STATUS FILE ERROR");
-        expected = xasprintf("sample 1.0 loaded %s/sample.so", (char *) *state);
+        expected = xasprintf("sample 1.0 loaded %s/sample.so", (char *)*state);
         assert_line(output, "sample ", expected);
         assert_contains(output, "ABI 2.0");
-        assert_int_equal(RUN(cli_plugin_list, false, &good_output, NULL, (char *) "sample"), 0);
+        assert_int_equal(RUN(cli_plugin_list, false, &good_output, NULL, (char *)"sample"), 0);
         assert_line(good_output, "NAME", "NAME VERSION STATUS FILE");
 }
 

@@ -247,8 +247,9 @@ static void two_descriptors_at_once_are_refused(void **state) {
         } control = { 0 };
         char byte = 0;
         struct iovec iov = { .iov_base = &byte, .iov_len = 1 };
-        struct msghdr message = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control,
-                                  .msg_controllen = sizeof(control.bytes) };
+        struct msghdr message = {
+                .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control.bytes)
+        };
         struct cmsghdr *c = CMSG_FIRSTHDR(&message);
         int fds[2], sent[2] = { 0, 1 };
 

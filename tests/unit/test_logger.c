@@ -65,7 +65,8 @@ static void lines_on_stderr(void **state) {
         logger_set_level(ST_LOG_ERROR);
         st_log_warning("dropped");
         _cleanup_free_ char *text = end_capture();
-        assert_string_equal(text, "stasis: error: cannot x\nstasis: warning: w\nstasis: two lines ?[0m\nstasis: debug: d\n");
+        assert_string_equal(text,
+                            "stasis: error: cannot x\nstasis: warning: w\nstasis: two lines ?[0m\nstasis: debug: d\n");
 }
 
 static void colours(void **state) {
@@ -102,13 +103,13 @@ static void json_lines(void **state) {
         json_t *line = json_loads(text, JSON_REJECT_DUPLICATES, &error);
         assert_non_null(line);
         assert_string_equal(json_string_value(json_object_get(line, "level")), "warning");
-        assert_string_equal(json_string_value(json_object_get(line, "message")),
-                            "a \"quoted\" \\ text \xef\xbf\xbd");
+        assert_string_equal(json_string_value(json_object_get(line, "message")), "a \"quoted\" \\ text \xef\xbf\xbd");
         assert_int_equal(json_integer_value(json_object_get(line, "pid")), getpid());
         const char *time = json_string_value(json_object_get(line, "time"));
         int year, month, day, hour, minute, second, ms, end = 0;
-        assert_int_equal(sscanf(time, "%4d-%2d-%2dT%2d:%2d:%2d.%3dZ%n", &year, &month, &day, &hour, &minute, &second,
-                                &ms, &end), 7);
+        assert_int_equal(
+                sscanf(time, "%4d-%2d-%2dT%2d:%2d:%2d.%3dZ%n", &year, &month, &day, &hour, &minute, &second, &ms, &end),
+                7);
         assert_int_equal(end, 24);
         assert_int_equal(strlen(time), 24);
         json_decref(line);

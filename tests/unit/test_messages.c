@@ -125,7 +125,8 @@ static void oneofs(void **state) {
 
 static void base64(void **state) {
         (void)state;
-        static const char *const good[][2] = { /* RFC 4648, 10 */
+        static const char *const good[][2] = {
+                /* RFC 4648, 10 */
                 { "", "" }, { "f", "Zg==" }, { "fo", "Zm8=" }, { "foo", "Zm9v" }, { "foob", "Zm9vYg==" },
         };
         static const char *const bad[] = { "Z", "Zg", "Zg=", "Z===", "====", "Zg==Zg==", "Zm9-", "Zm 9" };
@@ -219,10 +220,10 @@ static void foreign_bytes_in_strings(void **state) {
 /* What protoc-c generates for fields that the API has not: a text with a default, required, proto3, 64 bits, reals. */
 struct sample {
         ProtobufCMessage base;
-        char *text;      /* 1, optional, default "fallback" */
-        char *plain;     /* 2, proto3 */
-        uint64_t large;  /* 3, required */
-        double real;     /* 4, proto3 */
+        char *text;     /* 1, optional, default "fallback" */
+        char *plain;    /* 2, proto3 */
+        uint64_t large; /* 3, required */
+        double real;    /* 4, proto3 */
         protobuf_c_boolean has_data;
         ProtobufCBinaryData data; /* 5, optional, default "abc" */
         size_t n_floats;
@@ -233,28 +234,58 @@ static const char sample_text[] = "fallback";
 static uint8_t sample_bytes[] = { 'a', 'b', 'c' };
 static const ProtobufCBinaryData sample_data = { .len = 3, .data = sample_bytes };
 static const ProtobufCFieldDescriptor sample_fields[] = {
-        { .name = "text", .id = 1, .label = PROTOBUF_C_LABEL_OPTIONAL, .type = PROTOBUF_C_TYPE_STRING,
-          .offset = offsetof(struct sample, text), .default_value = sample_text },
-        { .name = "plain", .id = 2, .label = PROTOBUF_C_LABEL_NONE, .type = PROTOBUF_C_TYPE_STRING,
-          .offset = offsetof(struct sample, plain), .default_value = &protobuf_c_empty_string },
-        { .name = "large", .id = 3, .label = PROTOBUF_C_LABEL_REQUIRED, .type = PROTOBUF_C_TYPE_UINT64,
+        { .name = "text",
+          .id = 1,
+          .label = PROTOBUF_C_LABEL_OPTIONAL,
+          .type = PROTOBUF_C_TYPE_STRING,
+          .offset = offsetof(struct sample, text),
+          .default_value = sample_text },
+        { .name = "plain",
+          .id = 2,
+          .label = PROTOBUF_C_LABEL_NONE,
+          .type = PROTOBUF_C_TYPE_STRING,
+          .offset = offsetof(struct sample, plain),
+          .default_value = &protobuf_c_empty_string },
+        { .name = "large",
+          .id = 3,
+          .label = PROTOBUF_C_LABEL_REQUIRED,
+          .type = PROTOBUF_C_TYPE_UINT64,
           .offset = offsetof(struct sample, large) },
-        { .name = "real", .id = 4, .label = PROTOBUF_C_LABEL_NONE, .type = PROTOBUF_C_TYPE_DOUBLE,
+        { .name = "real",
+          .id = 4,
+          .label = PROTOBUF_C_LABEL_NONE,
+          .type = PROTOBUF_C_TYPE_DOUBLE,
           .offset = offsetof(struct sample, real) },
-        { .name = "data", .id = 5, .label = PROTOBUF_C_LABEL_OPTIONAL, .type = PROTOBUF_C_TYPE_BYTES,
-          .quantifier_offset = offsetof(struct sample, has_data), .offset = offsetof(struct sample, data),
+        { .name = "data",
+          .id = 5,
+          .label = PROTOBUF_C_LABEL_OPTIONAL,
+          .type = PROTOBUF_C_TYPE_BYTES,
+          .quantifier_offset = offsetof(struct sample, has_data),
+          .offset = offsetof(struct sample, data),
           .default_value = &sample_data },
-        { .name = "floats", .id = 6, .label = PROTOBUF_C_LABEL_REPEATED, .type = PROTOBUF_C_TYPE_FLOAT,
-          .quantifier_offset = offsetof(struct sample, n_floats), .offset = offsetof(struct sample, floats) },
+        { .name = "floats",
+          .id = 6,
+          .label = PROTOBUF_C_LABEL_REPEATED,
+          .type = PROTOBUF_C_TYPE_FLOAT,
+          .quantifier_offset = offsetof(struct sample, n_floats),
+          .offset = offsetof(struct sample, floats) },
 };
 static void sample_init(ProtobufCMessage *message);
 static const unsigned sample_by_name[] = { 4, 5, 2, 1, 3, 0 };
 static const ProtobufCIntRange sample_ranges[] = { { 1, 0 }, { 0, 6 } };
 static const ProtobufCMessageDescriptor sample_descriptor = {
-        .magic = PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC, .name = "sample", .short_name = "sample",
-        .c_name = "sample", .package_name = "", .sizeof_message = sizeof(struct sample),
-        .n_fields = ELEMENTSOF(sample_fields), .fields = sample_fields, .fields_sorted_by_name = sample_by_name,
-        .n_field_ranges = 1, .field_ranges = sample_ranges, .message_init = sample_init,
+        .magic = PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+        .name = "sample",
+        .short_name = "sample",
+        .c_name = "sample",
+        .package_name = "",
+        .sizeof_message = sizeof(struct sample),
+        .n_fields = ELEMENTSOF(sample_fields),
+        .fields = sample_fields,
+        .fields_sorted_by_name = sample_by_name,
+        .n_field_ranges = 1,
+        .field_ranges = sample_ranges,
+        .message_init = sample_init,
 };
 
 static void sample_init(ProtobufCMessage *message) {
@@ -290,8 +321,10 @@ static void unusual_numbers(void **state) {
         (void)state;
         _cleanup_(message_freep) struct sample *sample = message_new(&sample_descriptor);
 
-        assert_int_equal(fill(sample, "{\"large\":\"18446744073709551615\",\"real\":\"-Infinity\",\"floats\":[0.5,3,\"NaN\"]}",
-                              NULL), 0);
+        assert_int_equal(fill(sample,
+                              "{\"large\":\"18446744073709551615\",\"real\":\"-Infinity\",\"floats\":[0.5,3,\"NaN\"]}",
+                              NULL),
+                         0);
         assert_true(sample->large == UINT64_MAX);
         assert_json(sample, "{\"large\":\"18446744073709551615\",\"real\":\"-Infinity\",\"floats\":[0.5,3.0,\"NaN\"]}");
         assert_round_trips(&sample->base);

@@ -114,9 +114,11 @@ static void flags_and_words(void **state) {
         _cleanup_(arguments_freep) struct st_arguments *a = new_arguments();
         _cleanup_error_ struct st_error *err = NULL;
 
-        assert_int_equal(arguments_parse(a, ARGV("process", "--dir=/a=b", "42", "--name", "--odd", "-s4", "-l", "2M", "-",
-                                                 "-e", "x", "-ta", "--external=y,z", "--", "--all", "-x"),
-                                         SIZE_MAX, &err), 0);
+        assert_int_equal(arguments_parse(a,
+                                         ARGV("process", "--dir=/a=b", "42", "--name", "--odd", "-s4", "-l", "2M", "-",
+                                              "-e", "x", "-ta", "--external=y,z", "--", "--all", "-x"),
+                                         SIZE_MAX, &err),
+                         0);
         _cleanup_free_ char *words = join(st_arguments_words(a)), *external = join(st_arguments_list(a, "external"));
         assert_string_equal(words, "process|42|-|--all|-x");
         assert_string_equal(external, "x|y,z");
@@ -181,8 +183,7 @@ static void wrong_flags_are_named(void **state) {
                 { { "--compression" }, "--compression needs a value: none|tar|gzip|zstd" },
                 { { "--streams=many" }, "--streams: expected a number, not \"many\"" },
                 { { "--streams=" }, "--streams: expected a number, not \"\"" },
-                { { "-s", "9223372036854775808" },
-                  "--streams: \"9223372036854775808\" is out of range" },
+                { { "-s", "9223372036854775808" }, "--streams: \"9223372036854775808\" is out of range" },
                 { { "-l8E" }, "--limit: expected a size such as 1048576, 512M or 2G, not \"8E\"" },
                 { { "-l8388608T" }, "--limit: \"8388608T\" is out of range" },
                 { { "--all=maybe" }, "--all: expected true or false, not \"maybe\"" },
@@ -270,9 +271,10 @@ static void configuration_files(void **state) {
         json_t *json = arguments_to_json(a);
         _cleanup_free_ char *shown = json_dumps(json, JSON_COMPACT | JSON_SORT_KEYS);
         json_decref(json);
-        assert_string_equal(shown, "{\"Address\":\"a:1\",\"CRIU\":{\"External\":[\"x\",\"y,z\"],\"LeaveRunning\":false},"
-                                   "\"Checkpoint\":{\"Dir\":\"/file\",\"StreamMemoryLimit\":1073741824,\"Streams\":3},"
-                                   "\"Metrics\":{\"Enabled\":true,\"Labels\":[\"one\",\"two\"]}}");
+        assert_string_equal(shown,
+                            "{\"Address\":\"a:1\",\"CRIU\":{\"External\":[\"x\",\"y,z\"],\"LeaveRunning\":false},"
+                            "\"Checkpoint\":{\"Dir\":\"/file\",\"StreamMemoryLimit\":1073741824,\"Streams\":3},"
+                            "\"Metrics\":{\"Enabled\":true,\"Labels\":[\"one\",\"two\"]}}");
 
         assert_int_equal(load(a, "{\"CRIU\":{\"External\":[]}}", path, NULL), 0); /* replaces the first file's */
         assert_null(st_arguments_list(a, "external")[0]);
@@ -345,7 +347,8 @@ static void higher_origins_win(void **state) {
 
 static void config_flag_yields_to_flags(void **state) {
         (void)state;
-        static const char config[] = "{\"Checkpoint\":{\"Dir\":\"/config\",\"Streams\":5},\"CRIU\":{\"External\":[\"c\"]}}";
+        static const char config[] =
+                "{\"Checkpoint\":{\"Dir\":\"/config\",\"Streams\":5},\"CRIU\":{\"External\":[\"c\"]}}";
         _cleanup_(arguments_freep) struct st_arguments *a = new_arguments();
         _cleanup_error_ struct st_error *err = NULL;
 
@@ -368,7 +371,8 @@ static void config_flag_yields_to_flags(void **state) {
 static void help(void **state) {
         (void)state;
         static const struct st_option rows[] = {
-                { "dir", 'd', ST_OPTION_STRING, NULL, "/x", "DIR", "directory of the checkpoint, made when missing", NULL },
+                { "dir", 'd', ST_OPTION_STRING, NULL, "/x", "DIR", "directory of the checkpoint, made when missing",
+                  NULL },
                 { "kind", 0, ST_OPTION_STRING, NULL, NULL, "KIND", "what", "a|b" },
                 { "external", 0, ST_OPTION_LIST, NULL, NULL, "KEY", "leave alone", NULL },
                 { "quiet", 'q', ST_OPTION_BOOL, NULL, "false", NULL, "say less", NULL },

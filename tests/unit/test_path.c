@@ -19,7 +19,8 @@
 static void joining(void **state) {
         (void)state;
         static const char *const cases[][3] = {
-                { "a", "b", "a/b" }, { "a/", "b", "a/b" }, { "a//", "//b", "a/b" }, { "/", "b", "/b" }, { "/x", "", "/x/" },
+                { "a", "b", "a/b" }, { "a/", "b", "a/b" }, { "a//", "//b", "a/b" },
+                { "/", "b", "/b" },  { "/x", "", "/x/" },
         };
         for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
                 _cleanup_free_ char *path = path_join(cases[i][0], cases[i][1]);
@@ -30,7 +31,7 @@ static void joining(void **state) {
 static void absolute_paths(void **state) {
         (void)state;
         static const char *const cases[][2] = {
-                { "/a/./b/../c", "/a/c" }, { "/..", "/" },   { "/", "/" },       { "//", "/" },
+                { "/a/./b/../c", "/a/c" }, { "/..", "/" },   { "/", "/" },           { "//", "/" },
                 { "/a//b/", "/a/b" },      { "/a/..", "/" }, { "/.../x", "/.../x" }, { "/a/../../b", "/b" },
         };
         for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
@@ -48,8 +49,8 @@ static void absolute_paths(void **state) {
 static void parts(void **state) {
         (void)state;
         static const char *const cases[][3] = {
-                { "/a/b", "/a", "b" }, { "/a", "/", "a" },      { "a", ".", "a" },
-                { "a/b", "a", "b" },   { "/a//b", "/a", "b" },  { "", ".", "" },
+                { "/a/b", "/a", "b" }, { "/a", "/", "a" },     { "a", ".", "a" },
+                { "a/b", "a", "b" },   { "/a//b", "/a", "b" }, { "", ".", "" },
         };
         for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
                 _cleanup_free_ char *directory = path_directory(cases[i][0]);
@@ -141,8 +142,11 @@ int main(int argc, char **argv) {
                 return check_copy(argv[1]);
 
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(joining), cmocka_unit_test(absolute_paths), cmocka_unit_test(parts),
-                cmocka_unit_test(names),   cmocka_unit_test(own_path),
+                cmocka_unit_test(joining),
+                cmocka_unit_test(absolute_paths),
+                cmocka_unit_test(parts),
+                cmocka_unit_test(names),
+                cmocka_unit_test(own_path),
                 cmocka_unit_test(build_tree),
                 cmocka_unit_test(environment_moves_directories),
         };

@@ -24,10 +24,10 @@
 #include "plugin/registry.h"
 #include "plugin_dir.h"
 
-#define assert_contains(text, part)                                                     \
-        do {                                                                            \
-                const char *_text = (text);                                             \
-                if (!_text || !strstr(_text, part))                                     \
+#define assert_contains(text, part)                                                        \
+        do {                                                                               \
+                const char *_text = (text);                                                \
+                if (!_text || !strstr(_text, part))                                        \
                         fail_msg("\"%s\" does not contain \"%s\"", _text ?: "NULL", part); \
         } while (0)
 
@@ -60,7 +60,7 @@ static void add(const char *directory, const char *plugin, const char *as) {
 /* The table of features. */
 
 static void test_feature_table(void **state) {
-        (void) state;
+        (void)state;
         assert_string_equal(feature_name(ST_FEATURE_theme), "theme");
         assert_string_equal(feature_name(ST_FEATURE_storage), "storage");
         assert_string_equal(feature_description(ST_FEATURE_dump_command), "command: dump TYPE");
@@ -76,13 +76,13 @@ static void test_feature_table(void **state) {
 static void test_smaller_struct(void **state) {
         static const struct st_theme theme = { "a", "b", "c", "d" };
         const size_t size = offsetof(struct st_features, restore_command);
-        (void) state;
+        (void)state;
 
         void *memory = calloc(1, size);
         assert_non_null(memory);
         memcpy(memory, &size, sizeof(size));
         const void *value = &theme;
-        memcpy((char *) memory + offsetof(struct st_features, theme), &value, sizeof(value));
+        memcpy((char *)memory + offsetof(struct st_features, theme), &value, sizeof(value));
 
         struct st_plugin plugin = {
                 .magic = ST_PLUGIN_MAGIC,
@@ -120,11 +120,11 @@ static void refused(struct st_plugin plugin, int number, const char *part) {
         assert_contains(st_error_message(err), part);
 }
 
-#define REFUSED(number, part, ...)                              \
-        do {                                                    \
-                struct st_plugin p = good;                      \
-                __VA_ARGS__;                                    \
-                refused(p, number, part);                       \
+#define REFUSED(number, part, ...)         \
+        do {                               \
+                struct st_plugin p = good; \
+                __VA_ARGS__;               \
+                refused(p, number, part);  \
         } while (0)
 
 static void test_descriptor(void **state) {
@@ -140,7 +140,7 @@ static void test_descriptor(void **state) {
                 .name = "good-1",
                 .features = &features,
         };
-        (void) state;
+        (void)state;
 
         assert_int_equal(loader_check(&good, NULL), 0);
         REFUSED(EPROTONOSUPPORT, "no stasis plugin", p.magic++);
@@ -217,7 +217,7 @@ static void test_bad_plugins(void **state) {
         assert_int_equal(io_replace_file(text, "hello\n", 6, 0644, false), 0);
         /* An ordinary library. */
         _cleanup_free_ char *ordinary = path_join(directory, "ordinary.so");
-        assert_true(dladdr((void *) (uintptr_t) &_assert_true, &library));
+        assert_true(dladdr((void *)(uintptr_t)&_assert_true, &library));
         copy_file(library.dli_fname, ordinary);
 
         registry_load(directory);
@@ -239,8 +239,7 @@ static void test_bad_plugins(void **state) {
 
         entry = entry_of(directory, "missing_symbol");
         assert_int_equal(entry->status, PLUGIN_BROKEN);
-        assert_string_equal(entry->error,
-                            "missing symbol st_function_of_tomorrow: it was built for another stasis");
+        assert_string_equal(entry->error, "missing symbol st_function_of_tomorrow: it was built for another stasis");
 
         entry = entry_of(directory, "failing_init");
         assert_int_equal(entry->status, PLUGIN_BROKEN);
@@ -400,11 +399,11 @@ static void assert_seen(struct seen *seen, const char *expected) {
         strv_clear(&seen->names);
 }
 
-#define assert_unavailable(call, message)                               \
-        do {                                                            \
-                assert_int_equal((call), -EOPNOTSUPP);                  \
-                assert_string_equal(st_error_message(err), message);    \
-                err = st_error_free(err);                               \
+#define assert_unavailable(call, message)                            \
+        do {                                                         \
+                assert_int_equal((call), -EOPNOTSUPP);               \
+                assert_string_equal(st_error_message(err), message); \
+                err = st_error_free(err);                            \
         } while (0)
 
 static void test_if_available(void **state) {
@@ -455,7 +454,7 @@ static void test_if_available(void **state) {
 
 static void test_crash_message(void **state) {
         char message[64], small[8];
-        (void) state;
+        (void)state;
 
         registry_crash_message(message, sizeof(message));
         assert_string_equal(message, "");
@@ -479,7 +478,7 @@ static int crash_pipe;
 static void on_crash(int signal) {
         char message[128];
 
-        (void) signal;
+        (void)signal;
         registry_crash_message(message, sizeof(message));
         _exit(write(crash_pipe, message, strlen(message)) > 0 ? 42 : 43);
 }
@@ -488,7 +487,7 @@ static void on_crash(int signal) {
 static int run_adapters(const char *plugin, const void *value, void *userdata, struct st_error **err) {
         const struct st_dump_adapters *adapters = value;
         struct st_dump dump = { .size = sizeof(dump) };
-        (void) userdata;
+        (void)userdata;
 
         registry_set_running(plugin, adapters->adapters[0].name);
         return adapters->adapters[0].run(&dump, NULL, err);
@@ -536,8 +535,16 @@ static int compile(const char *directory, const char *type, char **ret_output) {
         assert_int_equal(io_replace_file(source, content, strlen(content), 0600, false), 0);
         include = xasprintf("-I%s/include", getenv("STASIS_SOURCE") ?: "..");
         api = xasprintf("-I%s/api", build_directory());
-        char *argv[] = { (char *) "cc", (char *) "-std=gnu17", (char *) "-Wall", (char *) "-Wextra", (char *) "-Werror",
-                         (char *) "-fsyntax-only", include, api, source, NULL };
+        char *argv[] = { (char *)"cc",
+                         (char *)"-std=gnu17",
+                         (char *)"-Wall",
+                         (char *)"-Wextra",
+                         (char *)"-Werror",
+                         (char *)"-fsyntax-only",
+                         include,
+                         api,
+                         source,
+                         NULL };
         return spawn_run(&(struct spawn){ .path = "cc", .argv = argv }, 20000, ret_output, NULL);
 }
 

@@ -150,9 +150,10 @@ static int listen_tcp(int family, struct sockaddr_in6 *address, socklen_t *lengt
 
 static void make_idle_inet(void) {
         struct sockaddr_in6 address;
-        struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons(9), .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+        struct sockaddr_in to = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
         socklen_t length;
 
+        to.sin_port = htons(9);
         listen_tcp(AF_INET, &address, &length);
         CHILD_CHECK(socket(AF_INET, SOCK_STREAM, 0) >= 0);
         int udp = socket(AF_INET, SOCK_DGRAM, 0);

@@ -3,7 +3,7 @@
 
 /*
  * Children to look at: each leads a session, has /dev/null as 0, 1 and 2 and nothing else open, and waits. All
- * processes of such a tree hold the writing end of a pipe until they are as they shall be: its end is the signal to look.
+ * processes of such a tree hold the writing end of a pipe until they are as they shall be: its end says that they are.
  */
 
 #include <fcntl.h>
@@ -21,6 +21,8 @@
 #include <unistd.h>
 
 #include <cmocka.h>
+
+#include "process/proc.h"
 
 /** Where the descriptor that child_start() hands on is in the child. */
 #define CHILD_FD 200
@@ -86,6 +88,12 @@ static inline pid_t child_start_in(bool new_session, void (*set_up)(void), int k
         siginfo_t info = { 0 };
         assert_int_equal(waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT), 0);
         assert_int_equal(info.si_pid, 0);
+        /* From the end of the pipe to its sleep there is a moment to go. */
+        struct proc_stat stat = { 0 };
+        for (int i = 0; i < 1000 && stat.state != 'S'; i++) {
+                assert_int_equal(proc_read_stat(pid, &stat), 0);
+                usleep(stat.state == 'S' ? 0 : 1000);
+        }
         return pid;
 }
 

@@ -23,8 +23,9 @@ static void test_stat(void **state) {
         (void)state;
         struct proc_stat stat;
 
-        assert_int_equal(proc_parse_stat("42 (a) b\n) S 7 42 40 34816 42 4194560 1 2 3 4 5 6 7 8 20 0 3 0 98765 1 2\n", &stat),
-                         0);
+        const char *text = "42 (a) b\n) S 7 42 40 34816 42 4194560 1 2 3 4 5 6 7 8 20 0 3 0 98765 1 2\n";
+
+        assert_int_equal(proc_parse_stat(text, &stat), 0);
         assert_int_equal(stat.pid, 42);
         assert_string_equal(stat.command, "a) b ");
         assert_int_equal(stat.state, 'S');
@@ -75,8 +76,9 @@ static void test_status(void **state) {
         (void)state;
         _cleanup_status_ struct proc_status status = { 0 };
 
-        assert_int_equal(proc_parse_status("Name:\tx: y\nTgid:\t42\nTracerPid:\t7\nUid:\t1\t2\t3\t4\nGid:\t5\t6\t7\t4294967295\n"
-                                           "Groups:\t4 24 1000 \nVmRSS:\t     100 kB\nVmSwap:\t       4 kB\nnonsense\n",
+        assert_int_equal(proc_parse_status("Name:\tx: y\nTgid:\t42\nTracerPid:\t7\nUid:\t1\t2\t3\t4\n"
+                                           "Gid:\t5\t6\t7\t4294967295\nGroups:\t4 24 1000 \n"
+                                           "VmRSS:\t     100 kB\nVmSwap:\t       4 kB\nnonsense\n",
                                            &status), 0);
         assert_int_equal(status.tgid, 42);
         assert_int_equal(status.tracer, 7);
@@ -103,7 +105,7 @@ static void test_mounts(void **state) {
         Daemon__Mount **mounts = NULL;
         size_t n = 0;
 
-        mounts_parse("36 35 98:0 /mnt1 /mnt\\0402\\134 rw,noatime master:1 shared:7 - ext3 /dev/root rw,errors=continue\n"
+        mounts_parse("36 35 98:0 /mnt1 /mnt\\0402\\134 rw,noatime master:1 shared:7 - ext3 /dev/root rw\n"
                      "broken line\n"
                      "37 36 0:5 / /x ro - tmpfs  rw\n"
                      "38 36 98 / /x ro - tmpfs none rw\n"
@@ -147,7 +149,7 @@ static void test_net_texts(void **state) {
         struct reports tcp = { 0 }, unix_ = { 0 };
 
         netproc_parse(SOCKET_TCP4,
-                      "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
+                      "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt uid timeout inode\n"
                       "   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000  0  0 553 1 0 100\n"
                       "   1: 0100007F:1F90 00000000:0000 06 00000000:00000000 00:00000000 00000000  0  0 0 1 0 100\n"
                       "   2: 0100007F1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000  0  0 554 1 0 100\n",
@@ -321,12 +323,15 @@ static void test_describe(void **state) {
         _cleanup_free_ char *alive = proc_describe_pid(pid);
         snprintf(expected, sizeof(expected), "process %d (looked-at, since ", (int)pid);
         assert_non_null(text_after(alive, expected));
+        assert_false(proc_pid_is_of_zombies(pid));
 
         kill(pid, SIGKILL);
         assert_int_equal(waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT), 0);
         _cleanup_free_ char *zombie = proc_describe_pid(pid);
         assert_false(proc_is_alive(pid, stat.start_time));
+        assert_true(proc_pid_is_of_zombies(pid));
         assert_int_equal(waitpid(pid, NULL, 0), pid);
+        assert_false(proc_pid_is_of_zombies(pid));
         snprintf(expected, sizeof(expected), "a zombie %d (looked-at), whose parent %d (", (int)pid, (int)getpid());
         assert_non_null(text_after(zombie, expected));
         assert_null(proc_describe_pid(pid));
@@ -355,7 +360,9 @@ static void test_describe_group(void **state) {
         close(fds[1]);
         assert_int_equal(waitpid(leader, NULL, 0), leader);
         _cleanup_free_ char *text = proc_describe_pid(leader);
+        bool zombies = proc_pid_is_of_zombies(leader);
         kill(member, SIGKILL);
+        assert_false(zombies);
         snprintf(expected, sizeof(expected), "a process group %d that process %d (", (int)leader, (int)member);
         assert_non_null(text);
         assert_non_null(text_after(text, expected));

@@ -159,7 +159,10 @@ static void test_files(void **state) {
         assert_int_equal(s->n_openconnections, 0);
 }
 
-enum { FD_LISTEN = 20, FD_CLIENT, FD_SERVER, FD_UDP, FD_UNBOUND, FD_NETLINK, FD_PATH, FD_ABSTRACT, FD_DATAGRAM, FD_LAST };
+enum {
+        FD_LISTEN = 20, FD_CLIENT, FD_SERVER, FD_UDP, FD_UNBOUND, FD_NETLINK, FD_PATH, FD_ABSTRACT, FD_DATAGRAM,
+        FD_LAST,
+};
 
 static void bind_path(int fd, const char *path, size_t length) {
         struct sockaddr_un address = { .sun_family = AF_UNIX };

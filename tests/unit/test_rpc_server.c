@@ -287,7 +287,7 @@ static void test_client_gone(void **state) {
 
         raw_submit(raw, requests);
         raw_submit(raw, requests + 1);
-        raw_run(raw, 100);
+        raw_run(raw, 20);
         assert_true(sample_reaches(&sample->started, 2));
         assert_int_equal(sample->cancelled, 0);
         raw_close(raw);
@@ -302,10 +302,10 @@ static void test_reset(void **state) {
         struct raw_request request = { .body = "\0\0\0\0\6\x1a\4slow", .n = 11 };
         int32_t id = raw_submit(raw, &request);
 
-        raw_run(raw, 100);
+        raw_run(raw, 20);
         assert_true(sample_reaches(&sample->started, 1));
         nghttp2_submit_rst_stream(raw->http.session, 0, id, NGHTTP2_CANCEL);
-        raw_run(raw, 100);
+        raw_run(raw, 20);
         assert_true(sample_reaches(&sample->finished, 1));
         assert_int_equal(sample->cancelled, 1);
         assert_false(raw->ended); /* nobody said GOAWAY */
@@ -351,9 +351,16 @@ static void test_cancel_settles(void **state) {
         close(options.cancel_fd);
 }
 
-static void *cancel_later(void *fd) {
-        sample_sleep(80);
-        (void)eventfd_write(*(int *)fd, 1);
+struct canceller {
+        struct sample *sample;
+        int fd;
+};
+
+static void *cancel_started(void *userdata) {
+        struct canceller *canceller = userdata;
+
+        if (sample_reaches(&canceller->sample->started, 1))
+                (void)eventfd_write(canceller->fd, 1);
         return NULL;
 }
 
@@ -364,9 +371,10 @@ static bool cancel_running(struct sample *sample, int linger_ms) {
         struct rpc_options options = { .cancel_fd = eventfd(0, EFD_CLOEXEC),
                                        .linger_ms = linger_ms,
                                        .settled = &settled };
+        struct canceller canceller = { sample, options.cancel_fd };
         pthread_t thread;
 
-        assert_int_equal(pthread_create(&thread, NULL, cancel_later, &options.cancel_fd), 0);
+        assert_int_equal(pthread_create(&thread, NULL, cancel_started, &canceller), 0);
         assert_int_equal(dump(client, "slow", &options, NULL, NULL), -ECANCELED);
         assert_int_equal(sample->started, 1);
         if (settled)
@@ -523,8 +531,8 @@ static void test_attach_gone(void **state) {
         };
 
         raw_submit(raw, &request);
-        raw_run(raw, 100);
-        assert_int_equal(sample->started, 1);
+        raw_run(raw, 20);
+        assert_true(sample_reaches(&sample->started, 1));
         raw_close(raw);
         assert_true(sample_reaches(&sample->cancelled, 1));
 }
@@ -541,7 +549,7 @@ static void test_resets(void **state) {
                 requests[i] = (struct raw_request){ .body = "\0\0\0\0\6\x1a\4", .n = 7, .keep_open = true };
                 id = raw_submit(raw, requests + i);
                 if (i % 100 == 99)
-                        raw_run(raw, 20);
+                        raw_run(raw, 1);
                 nghttp2_submit_rst_stream(raw->http.session, 0, id, NGHTTP2_CANCEL);
                 assert_true(rpc_connection_send(&raw->http) >= 0);
         }

@@ -100,16 +100,19 @@ static void trees(void **state) {
         json_t *array = json_loads(json, 0, NULL);
         _cleanup_free_ char *compact = json_dumps(array, JSON_COMPACT);
         json_decref(array);
-        assert_string_equal(compact, "[{\"name\":\"init\",\"pid\":1,\"children\":[{\"name\":\"sh\",\"pid\":2,\"children\":["
-                                     "{\"name\":\"sleep\",\"pid\":3}]},{\"name\":\"cat\",\"pid\":4}]},"
-                                     "{\"name\":\"other\",\"pid\":5}]");
+        assert_string_equal(compact,
+                            "[{\"name\":\"init\",\"pid\":1,\"children\":[{\"name\":\"sh\",\"pid\":2,\"children\":["
+                            "{\"name\":\"sleep\",\"pid\":3}]},{\"name\":\"cat\",\"pid\":4}]},"
+                            "{\"name\":\"other\",\"pid\":5}]");
 }
 
 static void numbers_in_json(void **state) {
         (void)state;
         static const char *const cells[][2] = {
-                { "0", "0" },         { "-0", "\"-0\"" },   { "-12", "-12" }, { "+1", "\"+1\"" },
-                { "1.5", "\"1.5\"" }, { "0x1", "\"0x1\"" }, { "", "\"\"" },   { "9223372036854775808", "\"9223372036854775808\"" },
+                { "0", "0" },         { "-0", "\"-0\"" },
+                { "-12", "-12" },     { "+1", "\"+1\"" },
+                { "1.5", "\"1.5\"" }, { "0x1", "\"0x1\"" },
+                { "", "\"\"" },       { "9223372036854775808", "\"9223372036854775808\"" },
         };
         for (size_t i = 0; i < ELEMENTSOF(cells); i++) {
                 _cleanup_(table_freep) struct table *table = table_new(CELLS("X", NULL));
