@@ -89,7 +89,7 @@ static int parse_flags(const struct line *line, struct st_arguments **ret, struc
 
         line_tables(line, &tables);
         flags = arguments_new(&tables);
-        r = arguments_parse(flags, line->arguments.items ?: (char *[]){ NULL }, SIZE_MAX, err);
+        r = arguments_parse(flags, line_arguments(line), SIZE_MAX, err);
         if (r < 0)
                 return r;
         *ret = TAKE_PTR(flags);
@@ -106,7 +106,7 @@ static int parse_all(const struct line *line, struct st_arguments **ret, struct 
         r = load_config(line, &tables, &all, err);
         if (r < 0)
                 return r;
-        r = arguments_parse(all, line->arguments.items ?: (char *[]){ NULL }, SIZE_MAX, err);
+        r = arguments_parse(all, line_arguments(line), SIZE_MAX, err);
         if (r < 0)
                 return r;
         *ret = TAKE_PTR(all);

@@ -239,6 +239,12 @@ void line_clear(struct line *line) {
         *line = (struct line){ 0 };
 }
 
+char *const *line_arguments(const struct line *line) {
+        static char *const nothing[] = { NULL };
+
+        return line->arguments.items ? line->arguments.items : nothing;
+}
+
 void line_tables(const struct line *line, struct option_tables *tables) {
         if (line->type && line->type->options)
                 option_tables_add(tables, line->type->options);

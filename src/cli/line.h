@@ -34,5 +34,8 @@ int line_parse(char *const *argv, struct line *line, struct st_error **err);
 
 void line_clear(struct line *line);
 
+/** @return the flags and positional arguments, NULL-terminated, never NULL */
+char *const *line_arguments(const struct line *line);
+
 /** Appends the tables of the flags that the line's command has; the globals come last. */
 void line_tables(const struct line *line, struct option_tables *tables);

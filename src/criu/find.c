@@ -202,9 +202,9 @@ static int probe(const char *path, struct criu_binary **ret, struct st_error **e
 
         version = ask_version(path, err);
         if (!version) {
-                st_error_wrap(err, "CRIU cannot be run: %s", path);
+                int r = st_error_set(err, ENOPKG, "CRIU cannot be run: %s", path);
                 st_error_hint(err, HINT_INSTALL);
-                return -ENOPKG;
+                return r;
         }
         if (version_number(version) < CRIU_VERSION_MINIMUM)
                 return too_old(path, version, err);

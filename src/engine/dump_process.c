@@ -19,6 +19,9 @@ int dump_find_pid(struct st_dump *dump, struct st_dump_next *next, struct st_err
         if (!process || !process->has_pid || process->pid == 0 || process->pid > INT32_MAX)
                 return st_error_set(err, EINVAL, "the request names no process: Details.Process.PID is missing");
         dump->pid = (pid_t) process->pid;
+        if (dump->pid == 1)
+                return st_error_set(err, EINVAL,
+                                    "process 1 is the machine's init: it holds everything together and cannot be dumped");
         return st_dump_proceed(next, dump, err);
 }
 
@@ -26,8 +29,6 @@ int dump_find_pid(struct st_dump *dump, struct st_dump_next *next, struct st_err
 static int check_target(const struct process_analysis *analysis, pid_t pid, struct st_error **err) {
         const struct process_task *root = &analysis->tasks[0];
 
-        if (pid == 1)
-                return st_error_set(err, EINVAL, "process 1 is the machine's init: it holds everything together and cannot be dumped");
         if (analysis->kernel_thread)
                 return st_error_set(err, EINVAL, "process %d (%s) is a kernel thread: it has no memory of its own",
                                     pid, root->command);

@@ -116,7 +116,7 @@ restore_no_server() {
 # Nothing of a failed dump may be left: no checkpoint, no hidden file, no work directory.
 nothing_left() {
         local found
-        found=$(find "$T/ckpt" -mindepth 1 2>/dev/null)
+        found=$(find "$T/ckpt" -mindepth 1 2>/dev/null) || true
         [ -z "$found" ] || { echo "left in the checkpoint directory: $found" >&2; return 1; }
         wait_for "[ -z \"\$(ls -A $T/run/w 2>/dev/null)\" ]" 5
 }

@@ -67,7 +67,7 @@ each_way() {
 
 @test "a zombie" {
         # A parent that does not wait: the shell is replaced by sleep, which never reaps.
-        sh -c 'true & echo $! >"$0"; exec sleep 100' "$T/pid" </dev/null >/dev/null 2>&1 3>&- &
+        sh -c 'sleep 0.2 & echo $! >"$0"; exec sleep 100' "$T/pid" </dev/null >/dev/null 2>&1 3>&- &
         targets+=($!)
         wait_for "grep -q zombie /proc/\$(cat $T/pid)/status"
         each_way 'zombie' "$(cat "$T/pid")"

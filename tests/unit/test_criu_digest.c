@@ -39,7 +39,7 @@ static const struct {
         { "ghost", EFBIG, "the file /srv/app/gh is deleted but open", "{\"ghost_limit\": 3002368}" },
         { "link-remap", EOPNOTSUPP, "/srv/app/lr was removed", "--link-remap" },
         { "file-locks", EOPNOTSUPP, "file locks are held", "--file-locks" },
-        { "bad-size", ESTALE, "the file /srv/app/bs has changed since the checkpoint: its size is 7, it was 3", "append" },
+        { "bad-size", ESTALE, "file /srv/app/bs has changed since the checkpoint: its size is 7, it was 3", "append" },
         { "bad-mode", ESTALE, "it is 0100644, it was 0100755", "skip_file_rwx_check" },
         { "file-missing", ENOENT, "/srv/app/bs of the checkpoint cannot be opened: No such file", "put it back" },
         { "pid-taken", EEXIST, "the PID 14918 is already taken", "ps -p 14918" },
@@ -211,7 +211,8 @@ static void failure_keeps_the_log(void **state) {
                 _cleanup_error_ struct st_error *err = NULL;
                 _cleanup_free_ char *kept = xasprintf("%s/op7%s.log", p->logs, i == 1 ? "" : "-2"), *copy = NULL;
                 _cleanup_free_ char *wanted = xasprintf("CRIU could not dump process tree: a TCP connection is in use "
-                                                        "(log: %s) (hint: add --tcp-established", kept);
+                                                        "(log: %s) (hint: add --tcp-established",
+                                                        kept);
                 size_t size;
 
                 put_log(p, CRIU_DUMP, text, strlen(text));
@@ -256,8 +257,8 @@ static void failure_without_errors(void **state) {
 /* A log of many gigabytes is neither read nor copied as a whole, and both of its ends are looked at. */
 static void huge_log(void **state) {
         struct place *p = *state;
-        static const char begin[] = "(00.1) fine\n", end[] = "\n(99.9) Error (a.c:1): Some file locks are hold by dumping "
-                                                             "tasks! You can try\n";
+        static const char begin[] = "(00.1) fine\n";
+        static const char end[] = "\n(99.9) Error (a.c:1): Some file locks are hold by dumping tasks! You can try\n";
         _cleanup_error_ struct st_error *err = NULL;
         _cleanup_free_ char *log = criu_log_path(p->work, CRIU_DUMP), *kept = path_join(p->logs, "huge.log");
         _cleanup_close_ int fd = open(log, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);

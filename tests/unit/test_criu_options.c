@@ -26,7 +26,7 @@ static const char everything[] =
         " \"enable_fs\": [\"hugetlbfs\"], \"unix_sk_ino\": [{\"inode\": 77}], \"manage_cgroups_mode\": \"ignore\","
         " \"ghost_limit\": 10000000, \"irmap_scan_paths\": [\"/i\"],"
         " \"external\": [\"file[1:2]\", \"--help\"], \"empty_ns\": 1073741824,"
-        " \"join_ns\": [{\"ns\": \"net\", \"ns_file\": \"/n\"}, {\"ns\": \"user\", \"ns_file\": \"1\","
+        " \"join_ns\": [{\"ns\": \"net\", \"ns_file\": \"/proc/self/ns/net\"}, {\"ns\": \"user\", \"ns_file\": \"1\","
         " \"extra_opt\": \"0,0\"}], \"cgroup_props\": \"p\", \"cgroup_props_file\": \"/p\","
         " \"cgroup_dump_controller\": [\"cpu\"], \"freeze_cgroup\": \"/f\", \"timeout\": 20,"
         " \"tcp_skip_in_flight\": true, \"weak_sysctls\": true, \"config_file\": \"/dev/null\", \"tcp_close\": true,"
@@ -132,8 +132,8 @@ static void argv_of_a_restore(void **state) {
                     "--external=veth[eth0]:veth0 --cpu-cap=none,fpu,ins --external=mnt[/data]:d --cgroup-root=/a "
                     "--cgroup-root=cpu:/b --inherit-fd=fd[12]:tty[1:2] --inherit-fd=fd[13]:pipe:[7] --external=mnt[] "
                     "--enable-external-sharing --enable-external-masters --enable-fs=hugetlbfs "
-                    "--manage-cgroups=ignore --external=file[1:2] --external=--help --empty-ns=net --join-ns=net:/n "
-                    "--join-ns=user:1,0,0 --weak-sysctls --config=/dev/null --tcp-close --lsm-profile=apparmor:x "
+                    "--manage-cgroups=ignore --external=file[1:2] --external=--help --empty-ns=net "
+                    "--join-ns=net:/proc/self/ns/net --join-ns=user:1,0,0 --weak-sysctls --config=/dev/null --tcp-close --lsm-profile=apparmor:x "
                     "--cgroup-yard=/y --lsm-mount-context=c --mntns-compat-mode --skip-file-rwx-check "
                     "--unprivileged");
         expect_argv("{\"lazy_pages\": true}", CRIU_RESTORE, "--lazy-pages");
@@ -209,7 +209,9 @@ static void refused(void **state) {
 static bool criu_takes(const char *criu, const char *flag) {
         const struct spawn spawn = {
                 .path = criu,
-                .argv = (char *[]){ (char *)criu, (char *)"--no-default-config", (char *)flag, (char *)"--version", NULL },
+                .argv = (char *[]){
+                        (char *)criu, (char *)"--no-default-config", (char *)flag, (char *)"--version", NULL,
+                },
         };
         _cleanup_free_ char *output = NULL;
         int r = spawn_run(&spawn, 5000, &output, NULL);
@@ -268,7 +270,6 @@ static void json(void **state) {
                 { "", "not JSON" },
                 { "{\"a\":", "not JSON" },
                 { "[]", "expected an object" },
-                { "null", "expected an object" },
                 { "{\"tcp_establish\": true}", "did you mean tcp_established" },
                 { "{\"tcp-establish\": true}", "did you mean tcp_established" },
                 { "{\"tcp_close\": 1}", "tcp_close: expected true or false" },

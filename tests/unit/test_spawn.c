@@ -121,7 +121,7 @@ static void descriptors_are_renumbered_without_clobbering(void **state) {
                 { .fd = a, .number = b }, { .fd = b, .number = a },       { .fd = c, .number = c },
                 { .fd = a, .number = 0 }, { .fd = -EBADF, .number = 60 }, { .fd = b, .number = 70 },
         };
-        assert_true(a < b && b < c && c < 10);
+        assert_true(a < b && b < c && c < 60);
         /* The shell counts its descriptors, and the directory in which it reads them. */
         _cleanup_free_ char *script = xasprintf(
                 "cat; for n in %d %d %d 70; do printf ' '; cat /proc/self/fd/$n; done; printf ' '; readlink /proc/self/fd/60;"
