@@ -18,7 +18,7 @@ struct line;
 struct cli {
         const struct command *command;
         const struct st_command *type;  /* of `dump TYPE` and its like; NULL for other commands */
-        struct st_arguments *arguments; /* flags and positional arguments; the configuration too, if the command needs it */
+        struct st_arguments *arguments; /* flags and positional arguments, and the configuration if needed */
         bool json;                      /* --json */
         int failure;                    /* exit code of an error returned now: EXIT_USAGE until the work begins */
 };
@@ -27,8 +27,8 @@ struct cli {
 int cli_main(int argc, char **argv);
 
 /**
- * line_parse(), for a command that may be a plugin's too: loads the plugins when a word is not known otherwise, with what
- * the line and the configuration say of them.
+ * line_parse(), for a command that may be a plugin's too: loads the plugins when a word is not known otherwise, with
+ * what the line and the configuration say of them.
  */
 int cli_find_command(char *const *argv, struct line *line, struct st_error **err);
 

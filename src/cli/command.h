@@ -16,14 +16,14 @@
 struct cli;
 
 struct command {
-        const char *path;     /* its words, one space between: "plugin list" */
-        const char *alias;    /* another name, NULL: none */
-        const char *words;    /* what help calls the positional arguments, NULL: none */
-        size_t min_words, max_words; /* how many of them; not checked for a verb with types */
-        const char *summary;  /* one sentence, no full stop */
-        const char *examples; /* command lines without "stasis ", one a line */
+        const char *path;                       /* its words, one space between: "plugin list" */
+        const char *alias;                      /* another name, NULL: none */
+        const char *words;                      /* what help calls the positional arguments, NULL: none */
+        size_t min_words, max_words;            /* how many of them; not checked for a verb with types */
+        const char *summary;                    /* one sentence, no full stop */
+        const char *examples;                   /* command lines without "stasis ", one a line */
         const struct st_option *const *options; /* tables of its own flags, NULL-terminated; NULL: none */
-        bool config;          /* needs the configuration */
+        bool config;                            /* needs the configuration */
 
         /* A verb with types, `dump TYPE …`: those that are built in, NULL-terminated, and the feature by which
          * plugins bring theirs. Each starts with a struct st_command. */

@@ -28,13 +28,19 @@ const struct command *const commands[] = {
 };
 
 const struct st_option global_options[] = {
-        { .flag = "config", .type = ST_OPTION_STRING, .value_name = "JSON",
+        { .flag = "config",
+          .type = ST_OPTION_STRING,
+          .value_name = "JSON",
           .help = "configuration as JSON text; wins over file and environment" },
-        { .flag = "config-dir", .type = ST_OPTION_STRING, .value_name = "DIR",
+        { .flag = "config-dir",
+          .type = ST_OPTION_STRING,
+          .value_name = "DIR",
           .help = "directory of config.json; also by STASIS_CONFIG_DIR" },
-        { .flag = "init-config", .type = ST_OPTION_BOOL,
+        { .flag = "init-config",
+          .type = ST_OPTION_BOOL,
           .help = "write a configuration file with the defaults, unless there is one" },
-        { .flag = "merge-config", .type = ST_OPTION_BOOL,
+        { .flag = "merge-config",
+          .type = ST_OPTION_BOOL,
           .help = "write what is in effect now into the configuration file" },
         { .flag = "json", .type = ST_OPTION_BOOL, .help = "print data as JSON" },
         { .flag = "no-color", .type = ST_OPTION_BOOL, .help = "no colours, not even on a terminal; also by NO_COLOR" },

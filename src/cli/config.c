@@ -43,7 +43,7 @@ static int write_file(const char *directory, const char *path, json_t *content, 
                 return st_error_errno(err, r, "cannot make the directory %s", directory);
 
         size_t n = strlen(text);
-        text[n] = '\n'; /* in place of the NUL */
+        text[n] = '\n';                                     /* in place of the NUL */
         r = io_replace_file(path, text, n + 1, 0600, true); /* keys of services may be in it */
         if (r < 0)
                 return st_error_errno(err, r, "cannot write %s", path);
@@ -100,9 +100,9 @@ static json_t *value_to_json(const struct st_arguments *config, const struct st_
 }
 
 static void add_to_object(const struct st_arguments *config, const struct st_option *row, void *userdata) {
-        json_object_set_new(userdata, row->key,
-                            json_pack("{s:o, s:s}", "value", value_to_json(config, row), "origin",
-                                      arguments_where(config, row)));
+        json_object_set_new(
+                userdata, row->key,
+                json_pack("{s:o, s:s}", "value", value_to_json(config, row), "origin", arguments_where(config, row)));
 }
 
 static int run_show(struct cli *cli, struct st_error **err) {
@@ -134,7 +134,9 @@ const struct command command_config = {
 };
 
 static const struct st_option show_options[] = {
-        { .flag = "origin", .type = ST_OPTION_BOOL, .help = "show who set each value: a file and its line, a variable, a flag" },
+        { .flag = "origin",
+          .type = ST_OPTION_BOOL,
+          .help = "show who set each value: a file and its line, a variable, a flag" },
         ST_OPTION_END,
 };
 

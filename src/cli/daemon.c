@@ -128,7 +128,8 @@ static int print_operations(const char *title, Stasis__V1__Operation *const *ope
         printf("\n%s\n", title);
         table = table_new(titles);
         for (size_t i = 0; i < n; i++) {
-                _cleanup_free_ char *pid = xasprintf("%u", operations[i]->pid), *uid = xasprintf("%u", operations[i]->uid);
+                _cleanup_free_ char *pid = xasprintf("%u", operations[i]->pid),
+                                    *uid = xasprintf("%u", operations[i]->uid);
                 _cleanup_free_ char *started = time_text(operations[i]->started);
 
                 table_add(table, (const char *const[]){ operations[i]->kind, operations[i]->target, pid, started, uid,

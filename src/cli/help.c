@@ -78,8 +78,8 @@ static void list_children(FILE *f, const struct command *parent) {
 
                         if (!command_is_below(command, parent) || (command->run == NULL && !command->types))
                                 continue;
-                        list_item(&list, has_parent_in(command, parent) || !parent ? command->path
-                                                                                    : command_name(command),
+                        list_item(&list,
+                                  has_parent_in(command, parent) || !parent ? command->path : command_name(command),
                                   command->types ? "TYPE …" : command->words, command->summary);
                 }
         }
@@ -170,8 +170,8 @@ static void print_own_flags(FILE *f, const struct command *command, const struct
         _cleanup_(option_tables_clear) struct option_tables tables = { 0 };
 
         if (type && type->options) {
-                _cleanup_free_ char *title = xasprintf("Flags of %s%s%s", command->path, *command->path ? " " : "",
-                                                       type->type);
+                _cleanup_free_ char *title =
+                        xasprintf("Flags of %s%s%s", command->path, *command->path ? " " : "", type->type);
                 print_flags(f, title,
                             &(struct option_tables){ .tables = (const struct st_option *[]){ type->options }, .n = 1 });
         }

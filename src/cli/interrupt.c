@@ -13,8 +13,10 @@
 static int event_fd = -EBADF;
 static atomic_int count;
 
-/* SIGINT came in as ignored: a shell started us in the background, where the terminal's Ctrl-C is not for us (POSIX, 2.11
- * "Signals and Error Handling" of the shell). A signal that somebody sends to us by kill(2) is. */
+/*
+ * SIGINT came in as ignored: a shell started us in the background, where the terminal's Ctrl-C is not for us (POSIX
+ * shell, 2.11 "Signals and Error Handling"). A signal that somebody sends to us by kill(2) is.
+ */
 static bool in_background;
 
 static void handle(int number, siginfo_t *info, void *context) {

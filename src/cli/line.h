@@ -23,7 +23,7 @@ struct line {
         const char *config_dir;        /* what matters before flags are parsed; parts of argv */
         const char *config;
         bool json, help, version, no_colour;
-        bool unresolved;               /* a word was not known: it may be a plugin's, if none are loaded yet */
+        bool unresolved; /* a word was not known: it may be a plugin's, if none are loaded yet */
 };
 
 /**

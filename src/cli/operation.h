@@ -11,8 +11,7 @@
 #include <daemon/daemon.pb-c.h>
 #include <stasis/error.h>
 #include <stasis/operation.h>
-
-#include "stasis/v1/stasis.pb-c.h"
+#include <stasis/v1/stasis.pb-c.h>
 
 struct cli;
 

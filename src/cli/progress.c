@@ -15,7 +15,7 @@
 #include "base/memory.h"
 #include "base/text.h"
 
-#define DELAY_MS 500   /* what ends sooner shows nothing */
+#define DELAY_MS 500 /* what ends sooner shows nothing */
 #define INTERVAL_MS 100
 #define BAR_MOST 40
 
@@ -52,8 +52,10 @@ static void erase(void) {
 
 /* A line of the log, written as the logger itself does, but with the line of progress out of its way. */
 static void log_line(enum st_log_level level, const char *message, void *userdata) {
-        const char *name = level <= ST_LOG_ERROR ? "error" : level <= ST_LOG_WARNING ? "warning" :
-                           level <= ST_LOG_INFO ? NULL : "debug";
+        const char *name = level <= ST_LOG_ERROR     ? "error"
+                           : level <= ST_LOG_WARNING ? "warning"
+                           : level <= ST_LOG_INFO    ? NULL
+                                                     : "debug";
         const char *colour = level <= ST_LOG_ERROR ? "1;31" : level <= ST_LOG_WARNING ? "1;33" : "2";
         _cleanup_free_ char *line = NULL;
 

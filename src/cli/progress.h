@@ -2,8 +2,8 @@
 #pragma once
 
 /*
- * A line of progress at the bottom of a terminal. Shown only when stderr is a terminal and the operation takes longer than
- * half a second, redrawn at most ten times a second, erased before any other line.
+ * A line of progress at the bottom of a terminal. Shown only when stderr is a terminal and the operation takes longer
+ * than half a second, redrawn at most ten times a second, erased before any other line.
  */
 
 #include <stdint.h>

@@ -18,7 +18,9 @@
 
 static const struct st_option query_options[] = {
         { .flag = "tree", .letter = 't', .type = ST_OPTION_BOOL, .help = "show the children too" },
-        { .flag = "inspect", .letter = 'i', .type = ST_OPTION_BOOL,
+        { .flag = "inspect",
+          .letter = 'i',
+          .type = ST_OPTION_BOOL,
           .help = "show open files, connections and mounts too" },
         { .flag = "no-server", .type = ST_OPTION_BOOL, .help = "do it in this process, without the daemon" },
         ST_OPTION_END,

@@ -16,8 +16,8 @@ struct criu_flag {
 };
 
 /**
- * Fills CRIU's options from --criu-opts, --external and the BOOL flags. A flag wins over --criu-opts. An option that was
- * turned off goes into the list of those forced off: `false` in criu_opts means "not set".
+ * Fills CRIU's options from --criu-opts, --external and the BOOL flags. A flag wins over --criu-opts. An option that
+ * was turned off goes into the list of those forced off: `false` in criu_opts means "not set".
  *
  * @param flags ended by a NULL flag
  * @param criu made when something is to be set; may come in as NULL

@@ -27,8 +27,9 @@ static char *user_of(const Daemon__ProcessState *state) {
 static void add_state(struct table *table, size_t parent, const Daemon__ProcessState *state) {
         _cleanup_free_ char *pid = xasprintf("%u", state->pid), *sid = xasprintf("%u", state->sid);
         _cleanup_free_ char *user = user_of(state);
-        size_t row = table_add_below(table, parent, (const char *const[]){ pid, sid, user, state->status,
-                                                                           state->workingdir, state->cmdline });
+        size_t row = table_add_below(
+                table, parent,
+                (const char *const[]){ pid, sid, user, state->status, state->workingdir, state->cmdline });
 
         for (size_t i = 0; i < state->n_children; i++)
                 add_state(table, row, state->children[i]);
@@ -42,8 +43,8 @@ static int print_files(const Daemon__ProcessState *state, struct st_error **err)
                 const Daemon__File *file = state->openfiles[i];
                 _cleanup_free_ char *fd = xasprintf("%" PRIu64, file->fd), *inode = xasprintf("%" PRIu64, file->inode);
 
-                table_add(table, (const char *const[]){ fd, file->mode, inode, file->istty ? "yes" : NULL,
-                                                        file->path });
+                table_add(table,
+                          (const char *const[]){ fd, file->mode, inode, file->istty ? "yes" : NULL, file->path });
         }
         return table_print(table, false, err);
 }
@@ -118,8 +119,8 @@ static int print_mounts(const Daemon__ProcessState *state, struct st_error **err
                 const Daemon__Mount *mount = state->mounts[i];
                 _cleanup_free_ char *id = xasprintf("%" PRIu64, mount->id);
 
-                table_add(table, (const char *const[]){ id, mount->fstype, mount->source, mount->mountpoint,
-                                                        mount->options });
+                table_add(table,
+                          (const char *const[]){ id, mount->fstype, mount->source, mount->mountpoint, mount->options });
         }
         return table_print(table, false, err);
 }
@@ -127,7 +128,9 @@ static int print_mounts(const Daemon__ProcessState *state, struct st_error **err
 /* What a process has, below what its table says. */
 static int print_details(const Daemon__ProcessState *state, struct st_error **err) {
         static int (*const print[])(const Daemon__ProcessState *, struct st_error **) = {
-                print_files, print_connections, print_mounts,
+                print_files,
+                print_connections,
+                print_mounts,
         };
         static const char *const titles[] = { "open files", "connections", "mounts" };
         const size_t n[] = { state->n_openfiles, state->n_openconnections, state->n_mounts };

@@ -12,6 +12,7 @@
 #include "base/memory.h"
 #include "base/path.h"
 #include "criu/criu.h"
+#include "criu/environment.h"
 
 #define CHECK_TIMEOUT_MS 5000
 #define CACHE_VERSION 1
@@ -126,15 +127,25 @@ static void cache_store(const struct criu_binary *binary, const char *key) {
                 (void)io_replace_file(file, text, strlen(text), 0600, false);
 }
 
-/* @return malloc'ed version, NULL with err */
-static char *ask_version(const char *path, struct st_error **err) {
+/* Runs it with one argument. @return the exit code or a negative errno with err */
+static int ask(const char *path, const char *argument, char **ret_output, struct st_error **err) {
+        _cleanup_strv_ struct strv environment = { 0 };
+
+        criu_environment(NULL, &environment);
+
         const struct spawn spawn = {
                 .path = path,
-                .argv = (char *[]){ (char *)path, (char *)"--no-default-config", (char *)"--version", NULL },
+                .argv = (char *[]){ (char *)path, (char *)"--no-default-config", (char *)argument, NULL },
+                .environment = environment.items,
                 .new_session = true,
         };
+        return spawn_run(&spawn, CHECK_TIMEOUT_MS, ret_output, err);
+}
+
+/* @return malloc'ed version, NULL with err */
+static char *ask_version(const char *path, struct st_error **err) {
         _cleanup_free_ char *output = NULL;
-        int r = spawn_run(&spawn, CHECK_TIMEOUT_MS, &output, err);
+        int r = ask(path, "--version", &output, err);
 
         if (r < 0)
                 return NULL;
@@ -150,14 +161,9 @@ static char *ask_version(const char *path, struct st_error **err) {
 
 /* Does it work on this kernel? */
 static void check(struct criu_binary *binary) {
-        const struct spawn spawn = {
-                .path = binary->path,
-                .argv = (char *[]){ binary->path, (char *)"--no-default-config", (char *)"check", NULL },
-                .new_session = true,
-        };
         _cleanup_error_ struct st_error *err = NULL;
         _cleanup_free_ char *output = NULL, *cause = NULL, *hint = NULL;
-        int r = spawn_run(&spawn, CHECK_TIMEOUT_MS, &output, &err);
+        int r = ask(binary->path, "check", &output, &err);
 
         binary->working = r == 0;
         if (r == 0)

@@ -6,6 +6,7 @@
 #include "base/memory.h"
 #include "base/path.h"
 #include "criu/criu.h"
+#include "criu/environment.h"
 
 #define LOG_LEVEL 4
 
@@ -47,8 +48,11 @@ static int build_argv(const struct criu_run *run, struct strv *argv, struct st_e
         return criu_options_to_argv(options, run->operation, argv, err);
 }
 
-/* --no-default-config does not keep CRIU from reading the file that this variable names. */
-static void build_environment(char *const *given, struct strv *ret) {
+void criu_environment(char *const *given, struct strv *ret) {
+        if (!ret->items) {
+                ret->room = 8;
+                ret->items = xcalloc(ret->room, sizeof(*ret->items));
+        }
         for (char *const *e = given ? given : environ; *e; e++)
                 if (!text_after(*e, "CRIU_CONFIG_FILE="))
                         strv_add(ret, *e);
@@ -92,8 +96,7 @@ pid_t criu_start(const struct criu_run *run, int *ret_pidfd, struct st_error **e
         int r = build_argv(run, &argv, err);
         if (r < 0)
                 return r;
-        build_environment(run->environment, &environment);
-        char *const *const child_environment = environment.items ? environment.items : (char *const[]){ NULL };
+        criu_environment(run->environment, &environment);
 
         /* CRIU truncates it when it opens its log: until then its complaints go here, and stay when it never does. */
         log_fd = open(log, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
@@ -104,7 +107,7 @@ pid_t criu_start(const struct criu_run *run, int *ret_pidfd, struct st_error **e
         const struct spawn spawn = {
                 .path = run->binary->path,
                 .argv = argv.items,
-                .environment = child_environment,
+                .environment = environment.items,
                 .fds = fds,
                 .n_fds = n_fds,
                 /* A Ctrl-C that ends CRIU while its target is frozen would end the target with it. */

@@ -36,6 +36,8 @@ int operation_new(const struct operation_options *options, struct st_operation *
         if (options->work_dir)
                 operation->work_dir = xstrdup(options->work_dir);
         else {
+                /* Without a daemon nobody else would. */
+                work_dir_clean_stale();
                 r = work_dir_new(&operation->work_dir, err);
                 if (r < 0) {
                         operation_free(operation);

@@ -41,11 +41,13 @@ struct capture {
         char *socket_path;
         int ended_fd; /* readable when the thread has ended */
         int wake_fd;  /* readable when one of the flags was set */
-        atomic_bool aborted, draining, finishing;
+        atomic_bool aborted, finishing;
+        atomic_uint drains_asked; /* how often capture_drain() was called */
 
         pthread_mutex_t lock;
         pthread_cond_t changed;
-        bool drained, ended;    /* under the lock */
+        unsigned drains_done;   /* of them, answered; this and `ended` are under the lock */
+        bool ended;
         struct st_error *error; /* of the thread; others read it when it has ended */
 
         /* The thread's own. */
@@ -180,19 +182,15 @@ static bool is_idle(const struct capture *capture) {
         return capture->listen_fd < 0 && !capture->expected && capture->n_sources == 0 && capture->streamer.have == 0;
 }
 
-static void tell_drained(struct capture *capture) {
+static void tell_drained(struct capture *capture, unsigned asked) {
         pthread_mutex_lock(&capture->lock);
-        capture->drained = true;
+        capture->drains_done = asked;
         pthread_cond_broadcast(&capture->changed);
         pthread_mutex_unlock(&capture->lock);
 }
 
-/** Nothing came within the time-out: it is all there, or CRIU is gone. */
+/** Nothing came although CRIU has ended: it is all there, or never will be. */
 static int handle_silence(struct capture *capture, struct st_error **err) {
-        if (!atomic_load(&capture->finishing)) {
-                tell_drained(capture);
-                return 0;
-        }
         if (capture->listen_fd >= 0)
                 return st_error_set(err, ENOTCONN, "CRIU ended before it sent anything");
         if (is_idle(capture)) {
@@ -204,11 +202,12 @@ static int handle_silence(struct capture *capture, struct st_error **err) {
 
 static int run(struct capture *capture, struct st_error **err) {
         struct epoll_event events[64];
-        bool drained = false;
+        unsigned drained = 0;
         while (capture->listen_fd >= 0 || capture->streamer.socket >= 0 || capture->n_sources > 0) {
                 bool finishing = atomic_load(&capture->finishing);
-                bool asked = atomic_load(&capture->draining) && !drained && is_idle(capture);
-                int timeout = finishing && capture->listen_fd < 0 ? QUIET_MS : finishing || asked ? 0 : -1;
+                unsigned asked = atomic_load(&capture->drains_asked);
+                bool answering = asked != drained && is_idle(capture);
+                int timeout = finishing && capture->listen_fd < 0 ? QUIET_MS : finishing || answering ? 0 : -1;
                 int n = epoll_wait(capture->epoll_fd, events, (int)ELEMENTSOF(events), timeout);
                 if (atomic_load(&capture->aborted))
                         return st_error_set(err, ECANCELED, "the capture was stopped");
@@ -219,11 +218,14 @@ static int run(struct capture *capture, struct st_error **err) {
                         if (r < 0)
                                 return r;
                 }
-                if (n == 0) {
+                /* What was sent before the question has come: this look was after it. */
+                if (n == 0 && answering) {
+                        drained = asked;
+                        tell_drained(capture, asked);
+                } else if (n == 0 && finishing) {
                         int r = handle_silence(capture, err);
                         if (r < 0)
                                 return r;
-                        drained = drained || !finishing;
                 }
         }
         if (capture->expected)
@@ -334,14 +336,14 @@ int capture_drain(struct capture *capture, int timeout_ms, struct st_error **err
                 until.tv_sec++;
                 until.tv_nsec -= 1000000000L;
         }
-        atomic_store(&capture->draining, true);
+        unsigned ticket = atomic_fetch_add(&capture->drains_asked, 1) + 1;
         eventfd_write(capture->wake_fd, 1);
 
         int r = 0;
         pthread_mutex_lock(&capture->lock);
-        while (!capture->drained && !capture->ended && r == 0)
+        while (capture->drains_done < ticket && !capture->ended && r == 0)
                 r = pthread_cond_timedwait(&capture->changed, &capture->lock, &until);
-        bool drained = capture->drained;
+        bool drained = capture->drains_done >= ticket;
         if (capture->ended && capture->error)
                 r = st_error_set(err, st_error_number(capture->error), "%s", st_error_message(capture->error));
         else if (capture->ended || drained)

@@ -229,9 +229,11 @@ static int run(struct serve *serve, struct st_error **err) {
 static void *serve_thread(void *userdata) {
         struct serve *serve = userdata;
         struct st_error *error = NULL;
-        run(serve, &error);
-        if (error)
+        int r = run(serve, &error);
+        if (error && r != -EPIPE)
                 serve_fail(serve, error);
+        else
+                st_error_free(error); /* CRIU died in the middle of a request: that is not the checkpoint's fault */
         if (serve->streamer.socket >= 0)
                 close(serve->streamer.socket);
         serve->streamer.socket = -EBADF;

@@ -38,14 +38,12 @@ static int fill(struct streamer *streamer, size_t want, struct st_error **err) {
                         streamer->have += (size_t)n;
                         continue;
                 }
-                if (n == 0 && streamer->have == 0)
-                        return 0;
-                if (n == 0)
-                        return st_error_set(err, EPIPE, "CRIU's connection ended within a request");
+                if (n == 0 || errno == ECONNRESET) /* which is what it is when an answer was not read */
+                        return streamer->have == 0
+                                       ? 0
+                                       : st_error_set(err, EPIPE, "CRIU's connection ended within a request");
                 if (errno == EAGAIN)
                         return -EAGAIN;
-                if (errno == ECONNRESET && streamer->have == 0)
-                        return 0;
                 if (errno != EINTR)
                         return st_error_errno(err, errno, "cannot read from CRIU's connection");
         }
@@ -106,9 +104,9 @@ int streamer_receive_pipe(struct streamer *streamer, struct st_error **err) {
         ssize_t n = recvmsg(streamer->socket, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
         if (n < 0 && (errno == EAGAIN || errno == EINTR))
                 return -EAGAIN;
-        if (n < 0)
+        if (n < 0 && errno != ECONNRESET)
                 return st_error_errno(err, errno, "cannot receive a pipe from CRIU");
-        if (n == 0)
+        if (n <= 0)
                 return st_error_set(err, EPIPE, "CRIU's connection ended before the pipe of a file came");
 
         struct cmsghdr *header = CMSG_FIRSTHDR(&message);

@@ -210,7 +210,7 @@ static void cancel(struct rpc_call *call, int reason) {
                 rpc_call_finish(call, NULL);
                 return;
         }
-        if (reason == -ECANCELED)
+        if (reason != -ETIMEDOUT)
                 rpc_buffer_clear(&call->out);
         call->on_cancel = NULL;
         if (callback)
@@ -224,21 +224,25 @@ static int deadline_passed(sd_event_source *source, uint64_t usec, void *userdat
         return 0;
 }
 
-void call_stream_closed(struct rpc_call *call) {
+static void closed(struct rpc_call *call, int reason) {
         rpc_call_ref(call);
         call->open = false;
         if (call->state == CALL_FINISHED)
                 release_when_over(call);
         else
-                cancel(call, -ECANCELED);
+                cancel(call, reason);
         rpc_call_unref(call);
+}
+
+void call_stream_closed(struct rpc_call *call) {
+        closed(call, -ECANCELED);
 }
 
 void call_detach(struct rpc_call *call) {
         LIST_REMOVE(call, link);
         LIST_INSERT_HEAD(&call->server->orphans, call, link);
         call->session = NULL;
-        call_stream_closed(call);
+        closed(call, -ECONNRESET);
 }
 
 static bool queue_is_long(const struct rpc_call *call) {

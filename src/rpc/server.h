@@ -131,8 +131,8 @@ const void *rpc_call_request(const struct rpc_call *call);
 void *rpc_call_take_request(struct rpc_call *call);
 
 /**
- * Called once when the client goes away or resets the call (reason -ECANCELED), its deadline passes (-ETIMEDOUT), or
- * the server is freed (-ECANCELED). From the loop, and never from inside another rpc_ function than
+ * Called once when the client resets the call (reason -ECANCELED: it does not want it any more), its connection ends or the
+ * server is freed (-ECONNRESET), or its deadline passes (-ETIMEDOUT). From the loop, and never from inside another rpc_ function than
  * rpc_call_on_cancel() itself and rpc_server_free(). May finish the call.
  */
 typedef void (*rpc_cancel_fn)(struct rpc_call *call, int reason, void *userdata);
@@ -140,7 +140,7 @@ typedef void (*rpc_cancel_fn)(struct rpc_call *call, int reason, void *userdata)
 /** Sets the callback (NULL: none). A call that is cancelled already calls it before this function returns. */
 void rpc_call_on_cancel(struct rpc_call *call, rpc_cancel_fn callback, void *userdata);
 
-/** @return 0, or why the call is cancelled: -ECANCELED or -ETIMEDOUT */
+/** @return 0, or why the call is cancelled: -ECANCELED, -ECONNRESET or -ETIMEDOUT */
 int rpc_call_cancelled(const struct rpc_call *call);
 
 /**

@@ -82,6 +82,18 @@ target() {
         wait_for "[ \"\$(readlink /proc/$pid/exe)\" != /usr/bin/setsid ] && [ \"\$(cut -d' ' -f6 /proc/$pid/stat)\" = $pid ]"
 }
 
+# A target that counts, and must go on counting; sets $pid.
+counter() {
+        # shellcheck disable=SC2016
+        target sh -c 'i=0; while :; do i=$((i + 1)); echo $i >>"$0"; sleep 0.02; done' "$T/count"
+        wait_lines "$T/count" 3
+}
+
+goes_on() {
+        alive "$pid"
+        wait_lines "$T/count" $(($(lines "$T/count") + 3))
+}
+
 # A file that grows by lines: how many now?
 lines() {
         local n

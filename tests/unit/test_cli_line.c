@@ -18,7 +18,7 @@
 #include "cli/help.h"
 #include "cli/line.h"
 
-#define ARGV(...) ((char *const *)(const char *const[]){ __VA_ARGS__ __VA_OPT__(,) NULL })
+#define ARGV(...) ((char *const *)(const char *const[]){ __VA_ARGS__ __VA_OPT__(, ) NULL })
 
 static void assert_rest(const struct line *line, const char *expected) {
         _cleanup_free_ char *rest = strv_join(&line->arguments, " ");
@@ -128,7 +128,8 @@ static void tells_what_is_unknown(void **state) {
         (void)state;
         assert_error(ARGV("dumb"), "unknown command 'dumb' (hint: did you mean 'stasis dump'?)");
         assert_error(ARGV("feature"), "did you mean 'stasis features'?");
-        assert_error(ARGV("daemon", "strat"), "unknown command 'daemon strat' (hint: did you mean 'stasis daemon start'?)");
+        assert_error(ARGV("daemon", "strat"),
+                     "unknown command 'daemon strat' (hint: did you mean 'stasis daemon start'?)");
         assert_error(ARGV("dump", "proces", "42"), "dump: unknown type 'proces' (hint: did you mean 'process'?)");
         assert_error(ARGV("restore", "xyzzy-xyzzy"), "stasis restore --help");
         assert_error(ARGV("xyzzy-xyzzy-xyzzy"), "see 'stasis --help'");
@@ -222,16 +223,11 @@ static void flags_are_unique(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(finds_every_command),
-                cmocka_unit_test(finds_aliases),
-                cmocka_unit_test(skips_flags_and_their_values),
-                cmocka_unit_test(keeps_what_is_not_the_command),
-                cmocka_unit_test(notes_what_matters_first),
-                cmocka_unit_test(a_value_is_no_flag),
-                cmocka_unit_test(tells_what_is_unknown),
-                cmocka_unit_test(words_may_be_missing),
-                cmocka_unit_test(help_has_an_example),
-                cmocka_unit_test(flags_are_unique),
+                cmocka_unit_test(finds_every_command),          cmocka_unit_test(finds_aliases),
+                cmocka_unit_test(skips_flags_and_their_values), cmocka_unit_test(keeps_what_is_not_the_command),
+                cmocka_unit_test(notes_what_matters_first),     cmocka_unit_test(a_value_is_no_flag),
+                cmocka_unit_test(tells_what_is_unknown),        cmocka_unit_test(words_may_be_missing),
+                cmocka_unit_test(help_has_an_example),          cmocka_unit_test(flags_are_unique),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }

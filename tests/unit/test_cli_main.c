@@ -68,7 +68,8 @@ static void assert_run(const char *line, int code, const char *out, const char *
         _cleanup_(result_clear) struct result result = run(line);
 
         if (result.code != code || !strstr(result.out, out) || !strstr(result.err, err))
-                fail_msg("stasis %s: exit code %d, stdout '%s', stderr '%s'", line, result.code, result.out, result.err);
+                fail_msg("stasis %s: exit code %d, stdout '%s', stderr '%s'", line, result.code, result.out,
+                         result.err);
         if (!*out)
                 assert_string_equal(result.out, "");
         if (!*err)
@@ -127,8 +128,8 @@ static void a_broken_configuration_does_not_hide_the_help(void **state) {
 
 static void json_is_one_object(void **state) {
         static const char *const lines[] = {
-                "version --json", "config show --json", "config show --origin --json", "nonsense --json",
-                "daemon status --json", "--json dump process abc",
+                "version --json",  "config show --json",   "config show --origin --json",
+                "nonsense --json", "daemon status --json", "--json dump process abc",
         };
 
         (void)state;
@@ -179,12 +180,9 @@ static int tear_down(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(success_is_zero),
-                cmocka_unit_test(usage_is_two),
-                cmocka_unit_test(failure_is_one),
-                cmocka_unit_test(a_broken_configuration_does_not_hide_the_help),
-                cmocka_unit_test(json_is_one_object),
-                cmocka_unit_test(output_that_is_lost_is_a_failure),
+                cmocka_unit_test(success_is_zero),    cmocka_unit_test(usage_is_two),
+                cmocka_unit_test(failure_is_one),     cmocka_unit_test(a_broken_configuration_does_not_hide_the_help),
+                cmocka_unit_test(json_is_one_object), cmocka_unit_test(output_that_is_lost_is_a_failure),
         };
         return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -24,7 +24,7 @@
 #include "cli/restore.h"
 #include "engine/settings.h"
 
-#define ARGV(...) ((char *const *)(const char *const[]){ __VA_ARGS__ __VA_OPT__(,) NULL })
+#define ARGV(...) ((char *const *)(const char *const[]){ __VA_ARGS__ __VA_OPT__(, ) NULL })
 
 /* Flags over defaults and environment, as the command line has them; no file is read. */
 static struct st_arguments *parse(char *const *argv, struct line *line) {
@@ -137,7 +137,8 @@ static void leave_running_is_sent_for_flags(void **state) {
 
         (void)state;
         for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
-                _cleanup_(message_freep) Daemon__DumpReq *req = dump(ARGV("dump", "process", "42", cases[i].flag), NULL);
+                _cleanup_(message_freep) Daemon__DumpReq *req =
+                        dump(ARGV("dump", "process", "42", cases[i].flag), NULL);
 
                 assert_true(req->criu->has_leave_running);
                 assert_int_equal(req->criu->leave_running, cases[i].leave);
@@ -175,11 +176,12 @@ static void false_goes_into_the_off_list(void **state) {
 }
 
 static void criu_opts_and_flags_go_together(void **state) {
-        _cleanup_(message_freep) Daemon__DumpReq *req = dump(
-                ARGV("dump", "process", "42", "--criu-opts",
-                     "{\"ghost_limit\": 7, \"tcp_established\": false, \"ext_unix_sk\": false, \"leave_running\": false}",
-                     "--tcp-established"),
-                NULL);
+        _cleanup_(message_freep) Daemon__DumpReq *req =
+                dump(ARGV("dump", "process", "42", "--criu-opts",
+                          "{\"ghost_limit\": 7, \"tcp_established\": false, \"ext_unix_sk\": false,"
+                          " \"leave_running\": false}",
+                          "--tcp-established"),
+                     NULL);
 
         (void)state;
         assert_int_equal(req->criu->ghost_limit, 7);
@@ -202,9 +204,8 @@ static void a_dump_needs_one_pid(void **state) {
 }
 
 static void a_restore_says_what_was_given(void **state) {
-        _cleanup_(message_freep) Daemon__RestoreReq *req =
-                restore(ARGV("restore", "process", "--path", "a.tar.zst", "--pid-file=p", "-o", "/out", "--tcp-close"),
-                        NULL);
+        _cleanup_(message_freep) Daemon__RestoreReq *req = restore(
+                ARGV("restore", "process", "--path", "a.tar.zst", "--pid-file=p", "-o", "/out", "--tcp-close"), NULL);
         _cleanup_free_ char *path = path_absolute("a.tar.zst"), *pid_file = path_absolute("p");
 
         (void)state;

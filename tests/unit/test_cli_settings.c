@@ -22,7 +22,7 @@
 #include "cli/config.h"
 #include "engine/settings.h"
 
-#define ARGV(...) ((char *const *)(const char *const[]){ __VA_ARGS__ __VA_OPT__(,) NULL })
+#define ARGV(...) ((char *const *)(const char *const[]){ __VA_ARGS__ __VA_OPT__(, ) NULL })
 
 static char directory[] = "/tmp/test-cli-settings-XXXXXX";
 
@@ -76,7 +76,8 @@ static void has_defaults(void **state) {
 
 static void file_then_environment_then_flag(void **state) {
         (void)state;
-        write_config("{\n  \"Address\": \"/file\",\n  \"Checkpoint\": { \"Dir\": \"/file\", \"StreamMemoryLimit\": \"1G\" },\n"
+        write_config("{\n  \"Address\": \"/file\",\n"
+                     "  \"Checkpoint\": { \"Dir\": \"/file\", \"StreamMemoryLimit\": \"1G\" },\n"
                      "  \"CRIU\": { \"LeaveRunning\": false }\n}\n");
         setenv("STASIS_CHECKPOINT_DIR", "/variable", 1);
         _cleanup_(arguments_freep) struct st_arguments *config = load();

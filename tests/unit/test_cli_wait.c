@@ -123,7 +123,7 @@ static void passes_signals_on(void **state) {
 static int wait_with_terminal(int fd) {
         int master = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC), input[2];
 
-        if (master < 0 || grantpt(master) < 0 || unlockpt(master) < 0 || pipe(input) < 0)
+        if (master < 0 || grantpt(master) < 0 || unlockpt(master) < 0 || pipe2(input, O_CLOEXEC) < 0)
                 return 99;
         int slave = ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
         if (slave < 0 || write(input[1], "hello\n", 6) != 6)
@@ -217,8 +217,8 @@ static void durations_have_units(void **state) {
                 uint64_t ns;
                 const char *precision, *text;
         } cases[] = {
-                { 1500, "auto", "1.5 us" },      { 1500000, "auto", "1.50 ms" }, { 1500000000, "auto", "1.500 s" },
-                { 1500000, "us", "1500.0 us" },  { 1500, "ns", "1500 ns" },      { 1500000, "s", "0.002 s" },
+                { 1500, "auto", "1.5 us" },         { 1500000, "auto", "1.50 ms" }, { 1500000000, "auto", "1.500 s" },
+                { 1500000, "us", "1500.0 us" },     { 1500, "ns", "1500 ns" },      { 1500000, "s", "0.002 s" },
                 { 1500000000, "ms", "1500.00 ms" },
         };
 
@@ -231,12 +231,9 @@ static void durations_have_units(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(ends_with_its_code),
-                cmocka_unit_test(passes_signals_on),
-                cmocka_unit_test(copies_a_terminal),
-                cmocka_unit_test(the_second_interrupt_ends),
-                cmocka_unit_test(progress_fits_its_width),
-                cmocka_unit_test(durations_have_units),
+                cmocka_unit_test(ends_with_its_code),      cmocka_unit_test(passes_signals_on),
+                cmocka_unit_test(copies_a_terminal),       cmocka_unit_test(the_second_interrupt_ends),
+                cmocka_unit_test(progress_fits_its_width), cmocka_unit_test(durations_have_units),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -109,9 +109,12 @@ static void expect_missing(const char *configured, const char *message) {
 
 static void cache(void **state) {
         struct place *p = *state;
-        _cleanup_free_ char *path = fake(p, "a", "4.2.1", "exit 0");
+        /* A file of options that somebody's environment names is none of its business. */
+        _cleanup_free_ char *path = fake(p, "a", "4.2.1", "[ -z \"$CRIU_CONFIG_FILE\" ]");
 
+        assert_int_equal(setenv("CRIU_CONFIG_FILE", "/nonexistent", 1), 0);
         expect_found(path, "4.2.1", 40201);
+        assert_int_equal(unsetenv("CRIU_CONFIG_FILE"), 0);
         assert_int_equal(calls(p), 2);
         expect_found(path, "4.2.1", 40201);
         assert_int_equal(calls(p), 0);
@@ -215,11 +218,12 @@ static void not_usable(void **state) {
 
 static void search(void **state) {
         struct place *p = *state;
-        _cleanup_free_ char *saved = xstrdup(getenv("PATH")), *old = fake(p, "1", "3.18", "exit 0"),
-                            *good = fake(p, "2", "4.1", "exit 0"), *path = NULL, *renamed = NULL;
+        _cleanup_free_ char *saved = xstrdup(getenv("PATH")), *good = fake(p, "2", "4.1", "exit 0"), *path = NULL,
+                            *renamed = NULL;
         _cleanup_(criu_binary_freep) struct criu_binary *binary = NULL, *by_name = NULL;
 
         /* Relative and empty parts of PATH are not looked at; an old one in front does not matter. */
+        free(fake(p, "1", "3.18", "exit 0"));
         path = xasprintf(".::%s/nothing:%s/1:%s/2", p->root, p->root, p->root);
         assert_int_equal(setenv("PATH", path, 1), 0);
         assert_int_equal(criu_find(NULL, &binary, NULL), 0);

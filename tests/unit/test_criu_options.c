@@ -133,7 +133,8 @@ static void argv_of_a_restore(void **state) {
                     "--cgroup-root=cpu:/b --inherit-fd=fd[12]:tty[1:2] --inherit-fd=fd[13]:pipe:[7] --external=mnt[] "
                     "--enable-external-sharing --enable-external-masters --enable-fs=hugetlbfs "
                     "--manage-cgroups=ignore --external=file[1:2] --external=--help --empty-ns=net "
-                    "--join-ns=net:/proc/self/ns/net --join-ns=user:1,0,0 --weak-sysctls --config=/dev/null --tcp-close --lsm-profile=apparmor:x "
+                    "--join-ns=net:/proc/self/ns/net --join-ns=user:1,0,0 --weak-sysctls --config=/dev/null "
+                    "--tcp-close --lsm-profile=apparmor:x "
                     "--cgroup-yard=/y --lsm-mount-context=c --mntns-compat-mode --skip-file-rwx-check "
                     "--unprivileged");
         expect_argv("{\"lazy_pages\": true}", CRIU_RESTORE, "--lazy-pages");

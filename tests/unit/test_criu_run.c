@@ -25,8 +25,8 @@ struct place {
 };
 
 /*
- * A program in the place of CRIU that tells what it was given: into `seen`, and to its stderr. In bash, which needs none
- * of the descriptors looked at for itself.
+ * A program in the place of CRIU that tells what it was given: into `seen`, and to its stderr. In bash, which needs
+ * none of the descriptors looked at for itself.
  */
 static const char program[] = "#!/bin/bash\n"
                               "cd \"$(dirname \"$0\")\" || exit 9\n"
@@ -125,7 +125,8 @@ static void dump(void **state) {
         run.leave_running = true;
         run.action_script = "/x/stasis-hook";
         wanted = xasprintf("dump\n--no-default-config\n--stream\n--images-dir=%s\n--work-dir=%s\n"
-                           "--log-file=dump.log\n-v2\n--tree=4711\n--leave-running\n--action-script=/x/stasis-hook\n--tcp-established\n",
+                           "--log-file=dump.log\n-v2\n--tree=4711\n--leave-running\n"
+                           "--action-script=/x/stasis-hook\n--tcp-established\n",
                            p->root, p->root);
         second = run_and_see(p, &run);
         expect_begins(second, wanted);
