@@ -9,7 +9,7 @@ PREFIX ?=
 MAKEFLAGS += --no-print-directory
 variants := $(BUILD) build-asan build-tsan build-release build-fuzz
 # Where sources are found by listing: a file that comes or goes here changes the directory, and meson looks again.
-listed := $(wildcard src/*/ tests/unit/ tests/fuzz/ tests/plugins/ tests/system/programs/)
+listed := $(wildcard tests/unit/ tests/fuzz/ tests/plugins/ tests/system/programs/)
 
 .NOTPARALLEL:
 .PHONY: all setup setup-check demo test test-asan test-tsan stress bench fuzz check format install clean help

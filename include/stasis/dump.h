@@ -20,14 +20,14 @@
  * one that your ABI minor version does not know.
  */
 struct st_dump {
-        size_t size;                    /* of this struct, as the host knows it */
+        size_t size; /* of this struct, as the host knows it */
         struct st_operation *operation;
-        Daemon__DumpReq *req;           /* the request; adapters fill in what it leaves open */
-        Daemon__DumpResp *resp;         /* the answer so far; on success `paths` holds the checkpoint */
-        Criu__CriuOpts *criu;           /* req->criu, never NULL: CRIU's options */
-        Daemon__ProcessState *state;    /* resp->state, filled by "fill process state"; NULL before */
-        pid_t pid;                      /* the root of the tree, 0 until the type's adapters found it */
-        char *destination;              /* final path of the checkpoint, set by "storage"; malloc'ed */
+        Daemon__DumpReq *req;        /* the request; adapters fill in what it leaves open */
+        Daemon__DumpResp *resp;      /* the answer so far; on success `paths` holds the checkpoint */
+        Criu__CriuOpts *criu;        /* req->criu, never NULL: CRIU's options */
+        Daemon__ProcessState *state; /* resp->state, filled by "fill process state"; NULL before */
+        pid_t pid;                   /* the root of the tree, 0 until the type's adapters found it */
+        char *destination;           /* final path of the checkpoint, set by "storage"; malloc'ed */
 };
 
 struct st_dump_next;

@@ -61,6 +61,17 @@ ST_PUBLIC struct st_error *st_error_free(struct st_error *error);
 /** Hands the error of `from` to the caller's err (freeing it when err is NULL). @return its negative errno */
 ST_PUBLIC int st_error_move(struct st_error **err, struct st_error *from);
 
+/* What no compiler can see from outside: these never return 0 or more. It saves false warnings at their callers. */
+static inline int st_error_negative(int number) {
+        if (number >= 0)
+                __builtin_unreachable();
+        return number;
+}
+
+#define st_error_set(...) st_error_negative(st_error_set(__VA_ARGS__))
+#define st_error_errno(...) st_error_negative(st_error_errno(__VA_ARGS__))
+#define st_error_wrap(...) st_error_negative(st_error_wrap(__VA_ARGS__))
+
 static inline void st_error_freep(struct st_error **error) {
         *error = st_error_free(*error);
 }

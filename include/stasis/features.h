@@ -103,6 +103,7 @@ struct st_storage {
         int (*get)(struct st_operation *operation, const char *url, const char *path, struct st_error **err);
 };
 
+/* clang-format off */
 #define ST_FEATURES(X)                                                                                      \
         X(theme, struct st_theme, "colours and symbols of the command line")                                \
         X(dump_command, struct st_dump_command, "command: dump TYPE")                                       \
@@ -153,8 +154,11 @@ struct st_features {
 ST_FEATURES(X)
 #undef X
 
+/* clang-format on */
+
 /** One entry of a struct st_features initialiser: ST_FEATURE(dump_command, command). Another C type does not compile. */
-#define ST_FEATURE(name, value) .name = _Generic((value), st_feature_type_##name: &(value), const st_feature_type_##name: &(value))
+#define ST_FEATURE(name, value) \
+        .name = _Generic((value), st_feature_type_##name : &(value), const st_feature_type_##name : &(value))
 
 /**
  * Calls `call` for each loaded plugin that exports the feature, in the order of the plugins' names, until one call fails.
@@ -168,6 +172,6 @@ ST_PUBLIC int st_feature_if_available(enum st_feature feature,
                                       void *userdata, const char *const *only, struct st_error **err);
 
 /** feature_if_available(dump_command, do, userdata, err, "runc", …): with no name, every plugin. `do` takes a const void *. */
-#define feature_if_available(feature, call, userdata, err, ...) \
+#define feature_if_available(feature, call, userdata, err, ...)           \
         st_feature_if_available(ST_FEATURE_##feature, (call), (userdata), \
-                                (const char *const[]){ __VA_ARGS__ __VA_OPT__(,) NULL }, (err))
+                                (const char *const[]){ __VA_ARGS__ __VA_OPT__(, ) NULL }, (err))

@@ -24,18 +24,19 @@ enum st_option_type {
 };
 
 struct st_option {
-        const char *flag;        /* long name without dashes; NULL: only a config key */
-        char letter;             /* short flag, or 0 */
+        const char *flag; /* long name without dashes; NULL: only a config key */
+        char letter;      /* short flag, or 0 */
         enum st_option_type type;
-        const char *key;         /* config key, e.g. "Checkpoint.Dir"; NULL: only a flag */
-        const char *fallback;    /* default, as text; NULL: none, the option is then "not set" */
-        const char *value_name;  /* what help calls the value: "DIR"; NULL for BOOL without one */
-        const char *help;        /* one sentence, lower case, no full stop */
-        const char *choices;     /* allowed values separated by |, or NULL */
+        const char *key;        /* config key, e.g. "Checkpoint.Dir"; NULL: only a flag */
+        const char *fallback;   /* default, as text; NULL: none, the option is then "not set" */
+        const char *value_name; /* what help calls the value: "DIR"; NULL for BOOL without one */
+        const char *help;       /* one sentence, lower case, no full stop */
+        const char *choices;    /* allowed values separated by |, or NULL */
 };
 
 /** The end of a table of rows. */
-#define ST_OPTION_END { 0 }
+#define ST_OPTION_END \
+        { 0 }
 
 /** What the command line and the configuration said: the values of a set of rows. Read-only, any thread. */
 struct st_arguments;

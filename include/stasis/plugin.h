@@ -38,16 +38,16 @@ struct st_plugin {
 };
 
 /** Defines the descriptor: ST_PLUGIN("runc", "1.0", features, init, fini). */
-#define ST_PLUGIN(plugin_name, plugin_version, plugin_features, plugin_init, plugin_fini)  \
-        ST_PUBLIC extern const struct st_plugin stasis_plugin;                             \
-        const struct st_plugin stasis_plugin = {                                           \
-                .magic = ST_PLUGIN_MAGIC,                                                  \
-                .abi_major = ST_PLUGIN_ABI_MAJOR,                                          \
-                .abi_minor = ST_PLUGIN_ABI_MINOR,                                          \
-                .size = sizeof(struct st_plugin),                                          \
-                .name = (plugin_name),                                                     \
-                .version = (plugin_version),                                               \
-                .features = &(plugin_features),                                            \
-                .init = (plugin_init),                                                     \
-                .fini = (plugin_fini),                                                     \
+#define ST_PLUGIN(plugin_name, plugin_version, plugin_features, plugin_init, plugin_fini) \
+        ST_PUBLIC extern const struct st_plugin stasis_plugin;                            \
+        const struct st_plugin stasis_plugin = {                                          \
+                .magic = ST_PLUGIN_MAGIC,                                                 \
+                .abi_major = ST_PLUGIN_ABI_MAJOR,                                         \
+                .abi_minor = ST_PLUGIN_ABI_MINOR,                                         \
+                .size = sizeof(struct st_plugin),                                         \
+                .name = (plugin_name),                                                    \
+                .version = (plugin_version),                                              \
+                .features = &(plugin_features),                                           \
+                .init = (plugin_init),                                                    \
+                .fini = (plugin_fini),                                                    \
         }

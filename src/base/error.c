@@ -38,7 +38,7 @@ static void push(struct st_error **err, int number, char *frame) {
         forget_message(*err);
 }
 
-int st_error_set(struct st_error **err, int number, const char *format, ...) {
+int(st_error_set)(struct st_error **err, int number, const char *format, ...) {
         number = positive(number);
         if (err) {
                 va_list ap;
@@ -50,7 +50,7 @@ int st_error_set(struct st_error **err, int number, const char *format, ...) {
         return -number;
 }
 
-int st_error_errno(struct st_error **err, int number, const char *format, ...) {
+int(st_error_errno)(struct st_error **err, int number, const char *format, ...) {
         number = positive(number);
         if (err) {
                 char buffer[128];
@@ -65,7 +65,7 @@ int st_error_errno(struct st_error **err, int number, const char *format, ...) {
         return -number;
 }
 
-int st_error_wrap(struct st_error **err, const char *format, ...) {
+int(st_error_wrap)(struct st_error **err, const char *format, ...) {
         va_list ap;
 
         if (!err || !*err)

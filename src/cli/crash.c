@@ -16,7 +16,7 @@ static char stack[STACK_SIZE];
 
 /** Async-signal-safe. */
 static void put(const char *text) {
-        (void) !write(STDERR_FILENO, text, strlen(text));
+        (void)!write(STDERR_FILENO, text, strlen(text));
 }
 
 static void on_crash(int number) {
@@ -31,7 +31,7 @@ static void on_crash(int number) {
         }
         put(" (hint: the target goes on living; use the daemon, or update or remove the plugin)\n");
         /* SA_RESETHAND: now it ends us as it would have. */
-        (void) raise(number);
+        (void)raise(number);
 }
 
 void crash_handler_install(void) {
@@ -40,8 +40,8 @@ void crash_handler_install(void) {
         const stack_t alternate = { .ss_sp = stack, .ss_size = sizeof(stack) };
         struct sigaction action = { .sa_handler = on_crash, .sa_flags = SA_ONSTACK | SA_RESETHAND | SA_NODEFER };
 
-        (void) sigaltstack(&alternate, NULL);
+        (void)sigaltstack(&alternate, NULL);
         for (size_t i = 0; i < ELEMENTSOF(signals); i++)
-                (void) sigaction(signals[i], &action, NULL);
+                (void)sigaction(signals[i], &action, NULL);
 #endif
 }

@@ -8,6 +8,7 @@
 #include "base/cleanup.h"
 #include "base/messages.h"
 #include "cli/cli.h"
+#include "cli/crash.h"
 #include "cli/interrupt.h"
 #include "cli/operation.h"
 #include "cli/profile.h"
@@ -64,6 +65,7 @@ int local_operate(struct cli *cli, const struct local_work *work, struct st_erro
         r = interrupt_watch(err);
         if (r < 0)
                 return r;
+        crash_handler_install();
         engine_load_plugins(cli->arguments);
 
         r = run_operation(cli, work, profile, err);

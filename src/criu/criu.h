@@ -16,11 +16,11 @@
 #define CRIU_VERSION_MINIMUM 40100
 
 struct criu_binary {
-        char *path;       /* absolute */
-        char *version;    /* "4.2.1" */
-        int number;       /* 40201 */
-        bool working;     /* `criu check` passes on this kernel */
-        char *problem;    /* why not, NULL when working */
+        char *path;    /* absolute */
+        char *version; /* "4.2.1" */
+        int number;    /* 40201 */
+        bool working;  /* `criu check` passes on this kernel */
+        char *problem; /* why not, NULL when working */
 };
 
 /**
@@ -43,17 +43,17 @@ struct criu_run {
         const struct criu_binary *binary;
         enum criu_operation operation;
         const Criu__CriuOpts *options;
-        const char *work_dir;        /* images directory, work directory, log and statistics: all here */
-        pid_t pid;                   /* of the dump's target */
-        bool leave_running;          /* dump */
-        bool leave_stopped;          /* both */
-        const char *action_script;   /* NULL: none */
-        const char *pid_file;        /* restore: where CRIU writes the root's PID; NULL: none */
-        const struct spawn_fd *fds;  /* restore: descriptors to hand over; their --inherit-fd keys are in `options` */
+        const char *work_dir;       /* images directory, work directory, log and statistics: all here */
+        pid_t pid;                  /* of the dump's target */
+        bool leave_running;         /* dump */
+        bool leave_stopped;         /* both */
+        const char *action_script;  /* NULL: none */
+        const char *pid_file;       /* restore: where CRIU writes the root's PID; NULL: none */
+        const struct spawn_fd *fds; /* restore: descriptors to hand over; their --inherit-fd keys are in `options` */
         size_t n_fds;
-        char *const *environment;    /* NULL: ours */
-        bool in_session;             /* stay in our session (a shell job's restore); else CRIU gets its own */
-        int lock_fd;                 /* -EBADF or a descriptor CRIU inherits, so that its lock lives as long as CRIU */
+        char *const *environment; /* NULL: ours */
+        bool in_session;          /* stay in our session (a shell job's restore); else CRIU gets its own */
+        int lock_fd;              /* -EBADF or a descriptor CRIU inherits, so that its lock lives as long as CRIU */
 };
 
 /**

@@ -13,7 +13,7 @@
 
 uint8_t *channel_pack(const Stasis__Worker__Report *report, size_t *ret_size) {
         size_t size = protobuf_c_message_get_packed_size(&report->base);
-        uint32_t length = (uint32_t) size;
+        uint32_t length = (uint32_t)size;
         uint8_t *frame = xmalloc(HEADER + size);
 
         memcpy(frame, &length, HEADER);
@@ -26,7 +26,7 @@ ssize_t channel_receive(struct channel_buffer *buffer, int fd) {
         ssize_t n;
 
         while (buffer->room - buffer->n < READ_SIZE) {
-                buffer->room = buffer->room ? buffer->room * 2 : 2 * (size_t) READ_SIZE;
+                buffer->room = buffer->room ? buffer->room * 2 : 2 * (size_t)READ_SIZE;
                 buffer->data = xrealloc(buffer->data, buffer->room, 1);
         }
         do
@@ -34,7 +34,7 @@ ssize_t channel_receive(struct channel_buffer *buffer, int fd) {
         while (n < 0 && errno == EINTR);
         if (n < 0)
                 return -errno;
-        buffer->n += (size_t) n;
+        buffer->n += (size_t)n;
         return n;
 }
 

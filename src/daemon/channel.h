@@ -13,7 +13,7 @@
 
 #include <stasis/error.h>
 
-#include "stasis/v1/worker.pb-c.h"
+#include <stasis/v1/worker.pb-c.h>
 
 /** A report is at most this long; the largest are answers with the state of a huge tree. */
 #define CHANNEL_FRAME_MAX (64u << 20)

@@ -42,20 +42,20 @@ struct daemon {
 
 static void on_drained(void *userdata) {
         struct daemon *daemon = userdata;
-        (void) sd_event_exit(daemon->loop, 0);
+        (void)sd_event_exit(daemon->loop, 0);
 }
 
 static int on_stop(sd_event_source *source, const struct signalfd_siginfo *info, void *userdata) {
         struct daemon *daemon = userdata;
         _cleanup_error_ struct st_error *error = NULL;
 
-        (void) source;
+        (void)source;
         if (daemon->stopping)
                 return sd_event_exit(daemon->loop, 0);
         daemon->stopping = true;
-        st_log_info("stopping on SIG%s, %zu operations running", sigabbrev_np((int) info->ssi_signo),
+        st_log_info("stopping on SIG%s, %zu operations running", sigabbrev_np((int)info->ssi_signo),
                     workers_count(daemon->service.workers));
-        (void) sd_notify(false, "STOPPING=1");
+        (void)sd_notify(false, "STOPPING=1");
         workers_cancel_all(daemon->service.workers);
         if (rpc_server_drain(daemon->server, DRAIN_MS, on_drained, daemon, &error) < 0)
                 return sd_event_exit(daemon->loop, 0);
@@ -67,8 +67,8 @@ static int on_child(sd_event_source *source, const struct signalfd_siginfo *info
         int status;
         pid_t pid;
 
-        (void) source;
-        (void) info;
+        (void)source;
+        (void)info;
         while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
                 workers_child_ended(daemon->service.workers, pid, status);
         return 0;
@@ -83,7 +83,7 @@ static int watch_signals(struct daemon *daemon, struct st_error **err) {
         sigaddset(&set, SIGINT);
         sigaddset(&set, SIGCHLD);
         sigprocmask(SIG_BLOCK, &set, NULL);
-        (void) signal(SIGPIPE, SIG_IGN);
+        (void)signal(SIGPIPE, SIG_IGN);
 
         r = sd_event_add_signal(daemon->loop, NULL, SIGTERM, on_stop, daemon);
         if (r >= 0)
@@ -112,7 +112,7 @@ static int listen_at(struct daemon *daemon, struct st_error **err) {
                 st_error_hint(err, "see 'stasis daemon status'; stop it with 'stasis daemon stop'");
                 return -EADDRINUSE;
         }
-        (void) unlink(daemon->address);
+        (void)unlink(daemon->address);
         r = io_listen_unix(daemon->address, 0600, 128);
         if (r < 0)
                 return st_error_errno(err, r, "cannot listen at %s", daemon->address);
@@ -147,7 +147,7 @@ static void daemon_clear(struct daemon *daemon) {
         supervisors_free(daemon->service.supervisors);
         if (daemon->lock_fd >= 0) {
                 /* The lock file stays: another daemon may just have opened it. */
-                (void) unlink(daemon->address);
+                (void)unlink(daemon->address);
                 close(daemon->lock_fd);
         }
         sd_event_unref(daemon->loop);
@@ -158,18 +158,18 @@ int daemon_run(const struct st_arguments *config, struct st_error **err) {
         struct daemon daemon = {
                 .lock_fd = -EBADF,
                 .address = path_absolute(st_arguments_string(config, "Address")),
-                .service = { .config = config, .started = (uint64_t) time(NULL) },
+                .service = { .config = config, .started = (uint64_t)time(NULL) },
         };
         int r;
 
         umask(0077);
-        (void) prctl(PR_SET_CHILD_SUBREAPER, 1);
+        (void)prctl(PR_SET_CHILD_SUBREAPER, 1);
         r = prepare(&daemon, config, err);
         if (r >= 0) {
                 work_dir_clean_stale();
                 supervisors_scan(daemon.service.supervisors);
                 st_log_info("stasis " STASIS_VERSION " serves %s", daemon.address);
-                (void) sd_notify(false, "READY=1");
+                (void)sd_notify(false, "READY=1");
                 r = sd_event_loop(daemon.loop);
                 if (r < 0)
                         st_error_errno(err, r, "the event loop failed");

@@ -11,7 +11,7 @@
 #include "base/text.h"
 #include "base/version.h"
 
-#include "stasis/v1/stasis.pb-c.h"
+#include <stasis/v1/stasis.pb-c.h>
 
 /** One call that waits for its worker. */
 struct pending {
@@ -27,16 +27,21 @@ static void on_event(const Stasis__V1__Event *event, void *userdata) {
         struct pending *pending = userdata;
 
         if (pending->events)
-                (void) rpc_call_send(pending->call, &event->base);
+                (void)rpc_call_send(pending->call, &event->base);
 }
 
 static const ProtobufCMessageDescriptor *response_type(Stasis__Worker__OperationKind kind) {
         switch (kind) {
-        case STASIS__WORKER__OPERATION_KIND__DUMP: return &daemon__dump_resp__descriptor;
-        case STASIS__WORKER__OPERATION_KIND__RESTORE: return &daemon__restore_resp__descriptor;
-        case STASIS__WORKER__OPERATION_KIND__QUERY: return &daemon__query_resp__descriptor;
-        case STASIS__WORKER__OPERATION_KIND__HEALTH_CHECK: return &daemon__health_check_resp__descriptor;
-        default: return &daemon__empty__descriptor;
+        case STASIS__WORKER__OPERATION_KIND__DUMP:
+                return &daemon__dump_resp__descriptor;
+        case STASIS__WORKER__OPERATION_KIND__RESTORE:
+                return &daemon__restore_resp__descriptor;
+        case STASIS__WORKER__OPERATION_KIND__QUERY:
+                return &daemon__query_resp__descriptor;
+        case STASIS__WORKER__OPERATION_KIND__HEALTH_CHECK:
+                return &daemon__health_check_resp__descriptor;
+        default:
+                return &daemon__empty__descriptor;
         }
 }
 
@@ -44,17 +49,17 @@ static void send_response(struct pending *pending, ProtobufCMessage *response) {
         Stasis__V1__Event event = STASIS__V1__EVENT__INIT;
 
         if (!pending->events) {
-                (void) rpc_call_send(pending->call, response);
+                (void)rpc_call_send(pending->call, response);
                 return;
         }
         if (pending->kind == STASIS__WORKER__OPERATION_KIND__DUMP) {
                 event.kind_case = STASIS__V1__EVENT__KIND_DUMP;
-                event.dump = (Daemon__DumpResp *) response;
+                event.dump = (Daemon__DumpResp *)response;
         } else {
                 event.kind_case = STASIS__V1__EVENT__KIND_RESTORE;
-                event.restore = (Daemon__RestoreResp *) response;
+                event.restore = (Daemon__RestoreResp *)response;
         }
-        (void) rpc_call_send(pending->call, &event.base);
+        (void)rpc_call_send(pending->call, &event.base);
 }
 
 static void on_end(const ProtobufCBinaryData *packed, const Stasis__V1__Profile *profile, struct st_error *error,
@@ -78,7 +83,7 @@ static void on_end(const ProtobufCBinaryData *packed, const Stasis__V1__Profile 
         }
         spans = message_pack(&profile->base, &size);
         if (size > 0)
-                (void) rpc_call_trailer(pending->call, "stasis-profile-bin", spans, size);
+                (void)rpc_call_trailer(pending->call, "stasis-profile-bin", spans, size);
         rpc_call_finish(pending->call, error);
         free(pending);
 }
@@ -86,7 +91,7 @@ static void on_end(const ProtobufCBinaryData *packed, const Stasis__V1__Profile 
 static void on_cancel(struct rpc_call *call, int reason, void *userdata) {
         struct pending *pending = userdata;
 
-        (void) call;
+        (void)call;
         if (reason == -ECONNRESET) {
                 /* Nobody waits any more. What is being restored is wanted all the same, and so is an --async dump. */
                 if (pending->async || pending->kind == STASIS__WORKER__OPERATION_KIND__RESTORE)
@@ -113,7 +118,11 @@ static void start(struct service *service, struct rpc_call *call, Stasis__Worker
 
         task.request = message_pack(rpc_call_request(call), &task.request_size);
         *pending = (struct pending){
-                .service = service, .call = call, .kind = kind, .events = events, .async = async,
+                .service = service,
+                .call = call,
+                .kind = kind,
+                .events = events,
+                .async = async,
         };
         if (workers_start(service->workers, &task, &callbacks, pending, &pending->worker, &error) < 0) {
                 rpc_call_finish(call, error);
@@ -185,7 +194,7 @@ static uint64_t resident_bytes(void) {
         if (io_read_file(AT_FDCWD, "/proc/self/statm", 256, &text, NULL) < 0 ||
             sscanf(text, "%llu %llu", &size, &resident) != 2)
                 return 0;
-        return resident * (unsigned long long) sysconf(_SC_PAGESIZE);
+        return resident * (unsigned long long)sysconf(_SC_PAGESIZE);
 }
 
 static void handle_status(struct rpc_call *call, void *userdata) {
@@ -195,12 +204,12 @@ static void handle_status(struct rpc_call *call, void *userdata) {
         resp->version = xstrdup(STASIS_VERSION);
         resp->address = xstrdup(st_arguments_string(service->config, "Address"));
         resp->has_pid = resp->has_started = resp->has_memory = 1;
-        resp->pid = (uint32_t) getpid();
+        resp->pid = (uint32_t)getpid();
         resp->started = service->started;
         resp->memory = resident_bytes();
         workers_status(service->workers, resp);
         supervisors_status(service->supervisors, resp);
-        (void) rpc_call_send(call, &resp->base);
+        (void)rpc_call_send(call, &resp->base);
         rpc_call_finish(call, NULL);
 }
 
@@ -223,10 +232,10 @@ static const struct rpc_method stasis_methods[] = {
 int service_register(struct service *service, struct rpc_server *server, struct st_error **err) {
         int r;
 
-        r = rpc_server_add_service(server, (const ProtobufCServiceDescriptor *) &daemon__daemon__descriptor,
+        r = rpc_server_add_service(server, (const ProtobufCServiceDescriptor *)&daemon__daemon__descriptor,
                                    daemon_methods, service, err);
         if (r >= 0)
-                r = rpc_server_add_service(server, (const ProtobufCServiceDescriptor *) &stasis__v1__stasis__descriptor,
+                r = rpc_server_add_service(server, (const ProtobufCServiceDescriptor *)&stasis__v1__stasis__descriptor,
                                            stasis_methods, service, err);
         return r;
 }

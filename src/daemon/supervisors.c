@@ -75,7 +75,7 @@ static void conclude(const char *id, const struct supervisor_status *status) {
         } else
                 st_log_warning("restored process %d (%s) lost its supervisor: how it ended is not known", status->pid,
                                id);
-        (void) io_remove_tree(dir);
+        (void)io_remove_tree(dir);
 }
 
 static int on_supervisor_end(sd_event_source *source, int fd, uint32_t events, void *userdata) {
@@ -83,10 +83,10 @@ static int on_supervisor_end(sd_event_source *source, int fd, uint32_t events, v
         _cleanup_free_ char *dir = xasprintf("%s/jobs/%s", path_run_dir(), supervised->id);
         struct supervised **at = &supervised->supervisors->list;
 
-        (void) source;
-        (void) fd;
-        (void) events;
-        (void) supervisor_status_read(dir, &supervised->status);
+        (void)source;
+        (void)fd;
+        (void)events;
+        (void)supervisor_status_read(dir, &supervised->status);
         conclude(supervised->id, &supervised->status);
         while (*at != supervised)
                 at = &(*at)->next;
@@ -147,7 +147,7 @@ void supervisors_scan(struct supervisors *supervisors) {
                 if (watch(supervisors, entry->d_name, &status) >= 0)
                         continue;
                 /* It may have written its last word while we looked. */
-                (void) supervisor_status_read(dir, &status);
+                (void)supervisor_status_read(dir, &status);
                 conclude(entry->d_name, &status);
         }
 }
@@ -160,8 +160,8 @@ void supervisors_status(const struct supervisors *supervisors, Stasis__V1__Statu
                 operation->kind = xstrdup("supervisor");
                 operation->target = xasprintf("process %d", at->status.pid);
                 operation->has_pid = operation->has_started = 1;
-                operation->pid = (uint32_t) at->status.pid;
-                operation->started = (uint64_t) at->status.time;
+                operation->pid = (uint32_t)at->status.pid;
+                operation->started = (uint64_t)at->status.time;
                 message_append(&resp->n_supervisors, &resp->supervisors, operation);
         }
 }

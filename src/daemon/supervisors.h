@@ -10,7 +10,7 @@
 
 #include <stasis/error.h>
 
-#include "stasis/v1/stasis.pb-c.h"
+#include <stasis/v1/stasis.pb-c.h>
 
 struct supervisors;
 

@@ -45,7 +45,7 @@ static void worker_send(struct worker *worker, const Stasis__Worker__Report *rep
 
         /* A daemon that is gone is noticed by the control thread. */
         pthread_mutex_lock(&worker->send_lock);
-        (void) io_write_full(WORKER_SOCKET_FD, frame, size);
+        (void)io_write_full(WORKER_SOCKET_FD, frame, size);
         pthread_mutex_unlock(&worker->send_lock);
 }
 
@@ -58,8 +58,8 @@ static void on_log(enum st_log_level level, const char *message, void *userdata)
         Stasis__Worker__Report report = STASIS__WORKER__REPORT__INIT;
 
         line.has_level = 1;
-        line.level = (int32_t) level;
-        line.text = (char *) message;
+        line.level = (int32_t)level;
+        line.text = (char *)message;
         report.kind_case = STASIS__WORKER__REPORT__KIND_LOG;
         report.log = &line;
         worker_send(userdata, &report);
@@ -79,7 +79,7 @@ static void *control_main(void *userdata) {
                         return NULL;
         }
         operation_set_cancel_reason(worker->operation, reason);
-        (void) io_write_full(worker->cancel_fd, &one, sizeof(one));
+        (void)io_write_full(worker->cancel_fd, &one, sizeof(one));
         return NULL;
 }
 
@@ -102,7 +102,7 @@ static int run_restore(struct worker *worker, ProtobufCMessage **ret, struct st_
         r = req ? engine_restore(worker->operation, req, resp, &worker->pty, err)
                 : st_error_set(err, EBADMSG, "bad request");
         if (r >= 0)
-                worker->restored = (pid_t) resp->pid;
+                worker->restored = (pid_t)resp->pid;
         return r;
 }
 
@@ -126,8 +126,8 @@ static int run_health_check(struct worker *worker, ProtobufCMessage **ret, struc
 
 /** Every worker loads the plugins anew: all that is left to do is to say what is wrong with them. */
 static int run_reload_plugins(struct worker *worker, ProtobufCMessage **ret, struct st_error **err) {
-        (void) worker;
-        (void) err;
+        (void)worker;
+        (void)err;
         for (size_t i = 0; i < registry_count(); i++) {
                 const struct plugin_entry *entry = registry_get(i);
                 if (entry->error)
@@ -154,7 +154,7 @@ static uint8_t *pack_result(int r, struct st_error *error, const ProtobufCMessag
         result.has_number = 1;
         if (r < 0) {
                 result.number = -r;
-                result.message = (char *) st_error_message(error);
+                result.message = (char *)st_error_message(error);
         } else {
                 result.has_response = 1;
                 packed = message_pack(response, &result.response.len);
@@ -186,12 +186,12 @@ static int become_supervisor(struct worker *worker, int answer_fd, struct st_err
         strv_addf(&argv, "--pid=%d", worker->restored);
         strv_addf(&argv, "--answer=%d", answer_fd);
         strv_addf(&argv, "--socket=%d", WORKER_SOCKET_FD);
-        (void) io_set_cloexec(answer_fd, false);
+        (void)io_set_cloexec(answer_fd, false);
         if (worker->pty >= 0) {
-                (void) io_make_directories(path_log_dir(), 0700);
+                (void)io_make_directories(path_log_dir(), 0700);
                 strv_addf(&argv, "--terminal=%d", worker->pty);
                 strv_addf(&argv, "--log=%s", log);
-                (void) io_set_cloexec(worker->pty, false);
+                (void)io_set_cloexec(worker->pty, false);
         }
         /* Its end may come while we exec: the signal must wait for the supervisor. */
         sigemptyset(&set);
@@ -199,7 +199,7 @@ static int become_supervisor(struct worker *worker, int answer_fd, struct st_err
         sigprocmask(SIG_BLOCK, &set, NULL);
         execv(program, argv.items);
         r = -errno;
-        (void) rmdir(dir);
+        (void)rmdir(dir);
         return st_error_errno(err, r, "cannot start %s", program);
 }
 
@@ -218,7 +218,7 @@ static void finish(struct worker *worker, int r, struct st_error *error, const P
                                      problem ? st_error_message(problem) : "no memory file");
         }
         pthread_mutex_lock(&worker->send_lock);
-        (void) io_write_full(WORKER_SOCKET_FD, frame, size);
+        (void)io_write_full(WORKER_SOCKET_FD, frame, size);
         pthread_mutex_unlock(&worker->send_lock);
 }
 
@@ -232,8 +232,8 @@ static int load_task(struct worker *worker, struct st_error **err) {
         if (r < 0)
                 return st_error_errno(err, r, "cannot read the task");
         close(WORKER_TASK_FD);
-        worker->task = stasis__worker__task__unpack(NULL, size, (const uint8_t *) data);
-        if (!worker->task || !worker->task->config || (size_t) worker->task->operation >= ELEMENTSOF(runners))
+        worker->task = stasis__worker__task__unpack(NULL, size, (const uint8_t *)data);
+        if (!worker->task || !worker->task->config || (size_t)worker->task->operation >= ELEMENTSOF(runners))
                 return st_error_set(err, EBADMSG, "the task is not readable");
         return settings_from_json(worker->task->config, &worker->config, err);
 }
@@ -254,7 +254,7 @@ static int prepare(struct worker *worker, struct st_error **err) {
                 .userdata = worker,
         };
         logger_set_target(LOGGER_CALL, on_log, worker);
-        logger_set_level((enum st_log_level) worker->task->loglevel);
+        logger_set_level((enum st_log_level)worker->task->loglevel);
         r = operation_new(&options, &worker->operation, err);
         if (r < 0)
                 return r;
@@ -274,16 +274,16 @@ int worker_main(void) {
                 st_log_error("'stasis worker' is started by the daemon, not by hand");
                 return EXIT_FAILURE;
         }
-        (void) io_set_cloexec(WORKER_SOCKET_FD, true);
-        (void) io_set_cloexec(WORKER_TASK_FD, true);
-        (void) signal(SIGPIPE, SIG_IGN);
+        (void)io_set_cloexec(WORKER_SOCKET_FD, true);
+        (void)io_set_cloexec(WORKER_TASK_FD, true);
+        (void)signal(SIGPIPE, SIG_IGN);
         worker.cancel_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 
         r = prepare(&worker, &error);
         if (r >= 0)
                 r = runners[worker.task->operation](&worker, &response, &error);
         if (worker.restored > 0)
-                (void) io_set_cloexec(WORKER_SOCKET_FD, false);
+                (void)io_set_cloexec(WORKER_SOCKET_FD, false);
         finish(&worker, r, error, response);
 
         /* The control thread may still wait for the daemon: the process's end is its end. */

@@ -36,8 +36,8 @@ struct worker {
         struct worker_events events;
         void *userdata;
         Stasis__V1__Profile *profile;
-        char *adapter, *plugin;          /* where it is, for the message of a crash */
-        Stasis__Worker__Result *result;  /* once it came */
+        char *adapter, *plugin;         /* where it is, for the message of a crash */
+        Stasis__Worker__Result *result; /* once it came */
         Stasis__Worker__Report *result_report;
         bool closed, exited;
         int status;
@@ -167,7 +167,7 @@ static void send_event(struct worker *worker, Stasis__Worker__Report *report) {
 static void on_report(struct worker *worker, Stasis__Worker__Report *report) {
         switch (report->kind_case) {
         case STASIS__WORKER__REPORT__KIND_LOG:
-                st_log((enum st_log_level) report->log->level, "%s %s: %s", worker->kind, worker->id,
+                st_log((enum st_log_level)report->log->level, "%s %s: %s", worker->kind, worker->id,
                        report->log->text ?: "");
                 send_event(worker, report);
                 break;
@@ -205,15 +205,15 @@ static int on_socket(sd_event_source *source, int fd, uint32_t events, void *use
         ssize_t n;
         int r;
 
-        (void) source;
-        (void) events;
+        (void)source;
+        (void)events;
         n = channel_receive(&worker->input, fd);
         if (n == -EAGAIN)
                 return 0;
         while (n > 0 && !worker->result && (r = channel_next(&worker->input, &report)) != 0) {
                 if (r < 0) {
                         st_log_error("%s %s: its worker sends garbage", worker->kind, worker->id);
-                        (void) kill(worker->pid, SIGKILL);
+                        (void)kill(worker->pid, SIGKILL);
                         n = 0;
                         break;
                 }
@@ -260,13 +260,13 @@ static uint8_t *pack_task(const struct worker *worker, const struct worker_task 
         message.id = worker->id;
         message.uid = task->uid;
         message.gid = task->gid;
-        message.pid = (uint32_t) task->pid;
-        message.loglevel = (int32_t) worker->workers->log_level;
+        message.pid = (uint32_t)task->pid;
+        message.loglevel = (int32_t)worker->workers->log_level;
         return message_pack(&message.base, ret_size);
 }
 
 static int spawn_worker(struct worker *worker, const struct worker_task *task, struct st_error **err) {
-        static char *const argv[] = { (char *) "stasis", (char *) "worker", NULL };
+        static char *const argv[] = { (char *)"stasis", (char *)"worker", NULL };
         _cleanup_free_ uint8_t *packed = NULL;
         _cleanup_close_ int memory = -EBADF, theirs = -EBADF;
         int pair[2], r;
@@ -281,7 +281,7 @@ static int spawn_worker(struct worker *worker, const struct worker_task *task, s
                 return st_error_errno(err, r, "cannot make a socket for a worker");
         worker->socket = pair[0];
         theirs = pair[1];
-        (void) io_set_nonblocking(worker->socket, true);
+        (void)io_set_nonblocking(worker->socket, true);
 
         const struct spawn_fd fds[] = {
                 { .fd = STDERR_FILENO, .number = STDERR_FILENO },
@@ -290,18 +290,14 @@ static int spawn_worker(struct worker *worker, const struct worker_task *task, s
         };
         const struct spawn spawn = {
                 /* Our own binary even when the file was replaced by an upgrade. */
-                .path = "/proc/self/exe",
-                .argv = argv,
-                .fds = fds,
-                .n_fds = ELEMENTSOF(fds),
-                .new_session = true,
+                .path = "/proc/self/exe", .argv = argv, .fds = fds, .n_fds = ELEMENTSOF(fds), .new_session = true,
         };
         worker->pid = spawn_start(&spawn, &worker->pidfd, err);
-        return worker->pid < 0 ? (int) worker->pid : 0;
+        return worker->pid < 0 ? (int)worker->pid : 0;
 }
 
-int workers_start(struct workers *workers, struct worker_task *task, const struct worker_events *events,
-                  void *userdata, struct worker **ret, struct st_error **err) {
+int workers_start(struct workers *workers, struct worker_task *task, const struct worker_events *events, void *userdata,
+                  struct worker **ret, struct st_error **err) {
         struct worker *worker = NEW(struct worker);
         _cleanup_free_ uint8_t *request = TAKE_PTR(task->request);
         int r;
@@ -314,7 +310,7 @@ int workers_start(struct workers *workers, struct worker_task *task, const struc
         workers->running = worker;
         workers->n++;
 
-        worker->id = xasprintf("%llx-%u", (unsigned long long) time(NULL), ++workers->sequence);
+        worker->id = xasprintf("%llx-%u", (unsigned long long)time(NULL), ++workers->sequence);
         worker->target = TAKE_PTR(task->target);
         worker->kind = task->kind_name;
         worker->uid = task->uid;
@@ -336,7 +332,7 @@ int workers_start(struct workers *workers, struct worker_task *task, const struc
         task->request = NULL;
         if (r < 0) {
                 if (worker->work_dir)
-                        (void) io_remove_tree(worker->work_dir);
+                        (void)io_remove_tree(worker->work_dir);
                 worker_free(worker);
                 return r;
         }
@@ -351,7 +347,7 @@ void worker_cancel(struct worker *worker, int number) {
 
         /* A worker that does not read any more is at its end. */
         if (worker->socket >= 0)
-                (void) send(worker->socket, &reason, sizeof(reason), MSG_NOSIGNAL | MSG_DONTWAIT);
+                (void)send(worker->socket, &reason, sizeof(reason), MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
 void workers_cancel_all(struct workers *workers) {
@@ -371,8 +367,8 @@ void workers_status(const struct workers *workers, Stasis__V1__StatusResp *resp)
                 operation->kind = xstrdup(worker->kind);
                 operation->target = xstrdup(worker->target);
                 operation->has_pid = operation->has_started = operation->has_uid = 1;
-                operation->pid = (uint32_t) worker->pid;
-                operation->started = (uint64_t) worker->started;
+                operation->pid = (uint32_t)worker->pid;
+                operation->started = (uint64_t)worker->started;
                 operation->uid = worker->uid;
                 message_append(&resp->n_operations, &resp->operations, operation);
         }

@@ -14,8 +14,8 @@
 
 #include <stasis/option.h>
 
-#include "stasis/v1/stasis.pb-c.h"
-#include "stasis/v1/worker.pb-c.h"
+#include <stasis/v1/stasis.pb-c.h>
+#include <stasis/v1/worker.pb-c.h>
 
 struct workers;
 struct worker;
@@ -36,13 +36,13 @@ struct worker_events {
 
 struct worker_task {
         Stasis__Worker__OperationKind kind;
-        const char *kind_name;   /* "dump" */
-        char *target;            /* "process 42", for status and logs; taken */
-        uint8_t *request;        /* packed; taken */
+        const char *kind_name; /* "dump" */
+        char *target;          /* "process 42", for status and logs; taken */
+        uint8_t *request;      /* packed; taken */
         size_t request_size;
         uid_t uid;
         gid_t gid;
-        pid_t pid;               /* of the caller */
+        pid_t pid; /* of the caller */
 };
 
 int workers_new(sd_event *loop, const struct st_arguments *config, struct workers **ret, struct st_error **err);
@@ -55,8 +55,8 @@ struct workers *workers_free(struct workers *workers);
  *
  * @param task its malloc'ed members are taken, also on failure
  */
-int workers_start(struct workers *workers, struct worker_task *task, const struct worker_events *events,
-                  void *userdata, struct worker **ret, struct st_error **err);
+int workers_start(struct workers *workers, struct worker_task *task, const struct worker_events *events, void *userdata,
+                  struct worker **ret, struct st_error **err);
 
 /** Asks a worker to cancel: number is ECANCELED or ETIMEDOUT. Its `end` comes when it has rolled back. */
 void worker_cancel(struct worker *worker, int number);

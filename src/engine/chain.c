@@ -24,15 +24,14 @@ int chain_add_dump(struct chain *chain, const char *plugin, const struct st_dump
 
 int chain_add_restore(struct chain *chain, const char *plugin, const struct st_restore_adapter *adapter,
                       struct st_error **err) {
-        return chain_add(chain,
-                         (struct chain_link){ .name = adapter->name, .plugin = plugin, .restore = adapter->run },
+        return chain_add(chain, (struct chain_link){ .name = adapter->name, .plugin = plugin, .restore = adapter->run },
                          err);
 }
 
 static uint64_t now_ns(void) {
         struct timespec ts;
         clock_gettime(CLOCK_MONOTONIC, &ts);
-        return (uint64_t) ts.tv_sec * 1000000000u + (uint64_t) ts.tv_nsec;
+        return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 
 static void chain_position(struct chain *chain, size_t index) {
@@ -63,7 +62,7 @@ static int chain_call(struct chain *chain, size_t index, struct st_dump *dump, s
                 r = link->restore(restore, &(struct st_restore_next){ chain, index + 1 }, err);
         uint64_t inclusive = now_ns() - begin;
 
-        operation_report_span(chain->operation, link->plugin, link->name, (unsigned) index, inclusive,
+        operation_report_span(chain->operation, link->plugin, link->name, (unsigned)index, inclusive,
                               inclusive - chain->nested_ns);
         chain->nested_ns = inclusive;
         chain_position(chain, caller);
@@ -79,7 +78,8 @@ int st_dump_proceed(struct st_dump_next *next, struct st_dump *dump, struct st_e
 
 int st_restore_proceed(struct st_restore_next *next, struct st_restore *restore, struct st_error **err) {
         if (next->index >= next->chain->n)
-                return st_error_set(err, EINVAL, "the handler of the restore called the next adapter, but it is the last");
+                return st_error_set(err, EINVAL,
+                                    "the handler of the restore called the next adapter, but it is the last");
         return chain_call(next->chain, next->index, NULL, restore, err);
 }
 

@@ -22,7 +22,7 @@ struct dump_context {
 };
 
 static inline struct dump_context *dump_context(struct st_dump *dump) {
-        return (struct dump_context *) dump;
+        return (struct dump_context *)dump;
 }
 
 /** Adds a line for the user to the answer: a warning, or what was found out. */

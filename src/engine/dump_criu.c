@@ -111,7 +111,7 @@ static void on_hook(struct run *run) {
 static void on_cancel(struct run *run) {
         run->cancelled = true;
         if (!run->failure)
-                (void) st_operation_check_cancelled(run->context->dump.operation, &run->failure);
+                (void)st_operation_check_cancelled(run->context->dump.operation, &run->failure);
         capture_abort(run->capture);
         stop_hook_close(&run->hook);
 }
@@ -122,9 +122,8 @@ static int supervise(struct run *run, int *ret_status) {
                 struct pollfd polled[] = {
                         { .fd = run->pidfd, .events = POLLIN },
                         /* Once committed there is nothing left to cancel: CRIU is ending the target. */
-                        { .fd = run->cancelled || run->committed
-                                        ? -1
-                                        : st_operation_cancel_fd(run->context->dump.operation),
+                        { .fd = run->cancelled || run->committed ? -1
+                                                                 : st_operation_cancel_fd(run->context->dump.operation),
                           .events = POLLIN },
                         { .fd = run->hook.listener, .events = POLLIN },
                 };
@@ -151,7 +150,7 @@ static void withdraw(struct run *run) {
         if (!run->committed)
                 return;
         if (proc_is_alive(root->pid, root->start_time)) {
-                (void) io_remove_tree(context->dump.destination);
+                (void)io_remove_tree(context->dump.destination);
                 run->committed = false;
         } else
                 st_log_warning("CRIU failed after the checkpoint was complete, and process %d is gone: %s is kept",
@@ -209,7 +208,7 @@ static int start(struct run *run, struct st_error **err) {
                 criu.environment = environment.items;
         }
         run->criu = criu_start(&criu, &run->pidfd, err);
-        return run->criu < 0 ? (int) run->criu : 0;
+        return run->criu < 0 ? (int)run->criu : 0;
 }
 
 static void report_statistics(struct dump_context *context) {
@@ -218,7 +217,7 @@ static void report_statistics(struct dump_context *context) {
         if (criu_statistics_read(st_operation_work_dir(context->dump.operation), CRIU_DUMP, &statistics) < 0)
                 return;
         st_log_info("process %d was frozen for %.1f ms, %llu pages written", context->dump.pid,
-                    (double) statistics.frozen_us / 1000, (unsigned long long) statistics.pages_written);
+                    (double)statistics.frozen_us / 1000, (unsigned long long)statistics.pages_written);
 }
 
 static int run_criu(struct run *run, struct st_error **err) {
@@ -229,14 +228,14 @@ static int run_criu(struct run *run, struct st_error **err) {
         if (r < 0) {
                 if (run->capture) {
                         capture_abort(run->capture);
-                        (void) capture_finish(run->capture, NULL);
+                        (void)capture_finish(run->capture, NULL);
                 }
                 return r;
         }
         r = supervise(run, &status);
         if (r < 0) {
                 capture_abort(run->capture);
-                (void) capture_finish(run->capture, NULL);
+                (void)capture_finish(run->capture, NULL);
                 return st_error_errno(err, r, "cannot wait for CRIU");
         }
         capture_result = capture_finish(run->capture, &capture_error);
@@ -256,7 +255,7 @@ int dump_criu(struct st_dump *dump, struct st_dump_next *next, struct st_error *
         struct store_file *state;
         int r;
 
-        (void) next;
+        (void)next;
         store = run.store = store_new(memory_budget(st_operation_config(dump->operation)), spill);
         state = store_add(store, IMAGE_STATE, err);
         if (!state)

@@ -18,10 +18,11 @@ int dump_find_pid(struct st_dump *dump, struct st_dump_next *next, struct st_err
 
         if (!process || !process->has_pid || process->pid == 0 || process->pid > INT32_MAX)
                 return st_error_set(err, EINVAL, "the request names no process: Details.Process.PID is missing");
-        dump->pid = (pid_t) process->pid;
+        dump->pid = (pid_t)process->pid;
         if (dump->pid == 1)
-                return st_error_set(err, EINVAL,
-                                    "process 1 is the machine's init: it holds everything together and cannot be dumped");
+                return st_error_set(
+                        err, EINVAL,
+                        "process 1 is the machine's init: it holds everything together and cannot be dumped");
         return st_dump_proceed(next, dump, err);
 }
 
@@ -30,11 +31,13 @@ static int check_target(const struct process_analysis *analysis, pid_t pid, stru
         const struct process_task *root = &analysis->tasks[0];
 
         if (analysis->kernel_thread)
-                return st_error_set(err, EINVAL, "process %d (%s) is a kernel thread: it has no memory of its own",
-                                    pid, root->command);
+                return st_error_set(err, EINVAL, "process %d (%s) is a kernel thread: it has no memory of its own", pid,
+                                    root->command);
         if (root->state == 'Z' || root->state == 'X')
-                return st_error_set(err, ESRCH, "process %d (%s) has ended already: it is a zombie, its parent %d has not reaped it yet",
-                                    pid, root->command, root->ppid);
+                return st_error_set(
+                        err, ESRCH,
+                        "process %d (%s) has ended already: it is a zombie, its parent %d has not reaped it yet", pid,
+                        root->command, root->ppid);
         for (size_t i = 0; i < analysis->n_tasks; i++) {
                 const struct process_task *task = &analysis->tasks[i];
 
@@ -98,7 +101,9 @@ int dump_detect_io_uring(struct st_dump *dump, struct st_dump_next *next, struct
         if (urings->n > 0) {
                 st_error_set(err, EOPNOTSUPP, "process %d uses io_uring (descriptor %d), which CRIU cannot dump",
                              urings->items[0].pid, urings->items[0].fd);
-                st_error_hint(err, "turn io_uring off in the program's settings, or by sysctl kernel.io_uring_disabled=2 before it starts");
+                st_error_hint(
+                        err,
+                        "turn io_uring off in the program's settings, or by sysctl kernel.io_uring_disabled=2 before it starts");
                 return -EOPNOTSUPP;
         }
         return st_dump_proceed(next, dump, err);
@@ -109,9 +114,10 @@ int dump_external_files(struct st_dump *dump, struct st_dump_next *next, struct 
 
         for (size_t i = 0; i < pipes->n; i++)
                 if (state_pipe_is_output(&pipes->items[i]))
-                        dump_message(dump,
-                                     "descriptor %d of process %d is a pipe to a process outside: its restore needs --out FILE",
-                                     pipes->items[i].fd, pipes->items[i].pid);
+                        dump_message(
+                                dump,
+                                "descriptor %d of process %d is a pipe to a process outside: its restore needs --out FILE",
+                                pipes->items[i].fd, pipes->items[i].pid);
         return st_dump_proceed(next, dump, err);
 }
 

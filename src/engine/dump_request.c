@@ -36,10 +36,10 @@ static char *default_name(const Daemon__DumpReq *req) {
         const char *jid = req->details ? req->details->jid : NULL;
 
         if (!isempty(jid))
-                return xasprintf("dump-%s-%s-%lld", req->type, jid, (long long) time(NULL));
+                return xasprintf("dump-%s-%s-%lld", req->type, jid, (long long)time(NULL));
         if (request_pid(req))
-                return xasprintf("dump-%s-%u-%lld", req->type, request_pid(req), (long long) time(NULL));
-        return xasprintf("dump-%s-%lld", req->type, (long long) time(NULL));
+                return xasprintf("dump-%s-%u-%lld", req->type, request_pid(req), (long long)time(NULL));
+        return xasprintf("dump-%s-%lld", req->type, (long long)time(NULL));
 }
 
 /** CRIU.ManageCgroups as the enum of criu_opts. */
@@ -48,7 +48,7 @@ static int default_manage_cgroups(struct st_dump *dump, const char *mode, struct
         char name[16] = "";
 
         for (size_t i = 0; mode[i] && i + 1 < sizeof(name); i++)
-                name[i] = (mode[i] >= 'a' && mode[i] <= 'z') ? (char) (mode[i] - 'a' + 'A') : mode[i];
+                name[i] = (mode[i] >= 'a' && mode[i] <= 'z') ? (char)(mode[i] - 'a' + 'A') : mode[i];
 
         const ProtobufCEnumValue *value = protobuf_c_enum_descriptor_get_value_by_name(modes, name);
         if (!value && streq(name, "NONE"))
@@ -56,7 +56,7 @@ static int default_manage_cgroups(struct st_dump *dump, const char *mode, struct
         if (!value)
                 return st_error_set(err, EINVAL, "CRIU.ManageCgroups: unknown mode %s", mode);
         dump->criu->has_manage_cgroups_mode = 1;
-        dump->criu->manage_cgroups_mode = (Criu__CriuCgMode) value->value;
+        dump->criu->manage_cgroups_mode = (Criu__CriuCgMode)value->value;
         return 0;
 }
 
@@ -75,7 +75,7 @@ int dump_defaults(struct st_dump *dump, struct st_dump_next *next, struct st_err
 
         if (!criu->has_log_level || criu->log_level <= 0) {
                 criu->has_log_level = 1;
-                criu->log_level = (int32_t) st_arguments_int(config, "CRIU.LogLevel");
+                criu->log_level = (int32_t)st_arguments_int(config, "CRIU.LogLevel");
         }
         /* A dump never ends what it dumps unless told to: present and false. */
         if (!criu->has_leave_running) {
@@ -146,7 +146,7 @@ int dump_validate(struct st_dump *dump, struct st_dump_next *next, struct st_err
 
 /** Can a file be made in the directory? Asked before anything is frozen: a read-only or full disk shows here. */
 static int probe_directory(const char *dir, struct st_error **err) {
-        _cleanup_free_ char *path = xasprintf("%s/.stasis-probe-%d", dir, (int) getpid());
+        _cleanup_free_ char *path = xasprintf("%s/.stasis-probe-%d", dir, (int)getpid());
         _cleanup_close_ int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 
         if (fd < 0) {
@@ -156,7 +156,7 @@ static int probe_directory(const char *dir, struct st_error **err) {
                                                     : "choose another directory with --dir");
                 return -number;
         }
-        (void) unlink(path);
+        (void)unlink(path);
         return 0;
 }
 

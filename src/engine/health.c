@@ -90,7 +90,7 @@ static void check_directory(Daemon__HealthCheckResult *result, const char *path)
                 st_health_add(result, "checkpoints", path, problem, NULL);
                 return;
         }
-        uint64_t available = (uint64_t) fs.f_bavail * fs.f_frsize;
+        uint64_t available = (uint64_t)fs.f_bavail * fs.f_frsize;
         free_text = text_from_size(available);
         st_health_add(result, "checkpoints", path, NULL, NULL);
         st_health_add(result, "free space", free_text, NULL,
@@ -135,7 +135,7 @@ static int run_plugin_checks(const char *plugin, const void *value, void *userda
         const struct plugin_health *health = userdata;
         Daemon__HealthCheckResult *result = add_result(health->resp, plugin);
 
-        (void) err;
+        (void)err;
         for (size_t i = 0; i < checks->n; i++) {
                 _cleanup_error_ struct st_error *error = NULL;
 
@@ -152,7 +152,7 @@ int engine_health(struct st_operation *operation, const Daemon__HealthCheckReq *
         struct plugin_health health = { operation, resp, req->has_full && req->full };
         Daemon__HealthCheckResult *criu = add_result(resp, "criu"), *system = add_result(resp, "system");
 
-        (void) err;
+        (void)err;
         check_criu(operation, criu);
         check_kernel(system, health.full);
         check_directory(system, st_arguments_string(st_operation_config(operation), "Checkpoint.Dir"));
@@ -160,6 +160,6 @@ int engine_health(struct st_operation *operation, const Daemon__HealthCheckReq *
                 check_streaming(system);
         if (registry_count() > 0)
                 check_plugins(add_result(resp, "plugins"));
-        (void) feature_if_available(health_checks, run_plugin_checks, &health, NULL);
+        (void)feature_if_available(health_checks, run_plugin_checks, &health, NULL);
         return 0;
 }

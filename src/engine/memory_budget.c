@@ -16,7 +16,7 @@ uint64_t memory_budget(const struct st_arguments *config) {
         int64_t limit = st_arguments_int(config, "Checkpoint.StreamMemoryLimit");
 
         if (limit > 0)
-                return (uint64_t) limit;
+                return (uint64_t)limit;
         if (io_read_file(AT_FDCWD, "/proc/meminfo", 64 * 1024, &text, NULL) < 0)
                 return BUDGET_FALLBACK;
         at = strstr(text, "MemAvailable:");

@@ -44,8 +44,8 @@ int operation_new(const struct operation_options *options, struct st_operation *
                         return r;
                 }
         }
-        operation->id = options->id ? xstrdup(options->id)
-                                    : xasprintf("%d-%s", (int) getpid(), path_name(operation->work_dir));
+        operation->id =
+                options->id ? xstrdup(options->id) : xasprintf("%d-%s", (int)getpid(), path_name(operation->work_dir));
         operation->options.id = operation->id;
 
         operation->lock_fd = work_dir_lock(operation->work_dir, err);
@@ -64,7 +64,7 @@ struct st_operation *operation_free(struct st_operation *operation) {
         if (operation->lock_fd >= 0)
                 close(operation->lock_fd);
         if (operation->work_dir)
-                (void) work_dir_clean(operation->work_dir);
+                (void)work_dir_clean(operation->work_dir);
         pthread_mutex_destroy(&operation->report_lock);
         free(operation->work_dir);
         free(operation->id);
@@ -132,7 +132,7 @@ static bool operation_progress_due(struct st_operation *operation, const char *p
         bool due;
 
         clock_gettime(CLOCK_MONOTONIC, &ts);
-        uint64_t now = (uint64_t) ts.tv_sec * 1000 + (uint64_t) ts.tv_nsec / 1000000;
+        uint64_t now = (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
         pthread_mutex_lock(&operation->report_lock);
         due = phase != operation->last_phase || now >= operation->last_progress_ms + 100;
         if (due) {
@@ -148,7 +148,7 @@ void st_operation_progress(struct st_operation *operation, const char *phase, ui
                 return;
 
         Stasis__V1__Progress progress = STASIS__V1__PROGRESS__INIT;
-        progress.phase = (char *) phase;
+        progress.phase = (char *)phase;
         progress.has_done = progress.has_total = 1;
         progress.done = done;
         progress.total = total;
@@ -161,8 +161,8 @@ void st_operation_progress(struct st_operation *operation, const char *phase, ui
 
 void operation_report_position(struct st_operation *operation, const char *plugin, const char *adapter) {
         Stasis__Worker__Position position = STASIS__WORKER__POSITION__INIT;
-        position.plugin = (char *) plugin;
-        position.adapter = (char *) adapter;
+        position.plugin = (char *)plugin;
+        position.adapter = (char *)adapter;
 
         Stasis__Worker__Report report = STASIS__WORKER__REPORT__INIT;
         report.kind_case = STASIS__WORKER__REPORT__KIND_POSITION;
@@ -173,8 +173,8 @@ void operation_report_position(struct st_operation *operation, const char *plugi
 void operation_report_span(struct st_operation *operation, const char *plugin, const char *adapter, unsigned depth,
                            uint64_t inclusive_ns, uint64_t exclusive_ns) {
         Stasis__V1__Span span = STASIS__V1__SPAN__INIT;
-        span.name = (char *) adapter;
-        span.plugin = (char *) plugin;
+        span.name = (char *)adapter;
+        span.plugin = (char *)plugin;
         span.has_depth = span.has_inclusive = span.has_exclusive = 1;
         span.depth = depth;
         span.inclusive = inclusive_ns;

@@ -7,7 +7,7 @@
 
 #include <stasis/operation.h>
 
-#include "stasis/v1/worker.pb-c.h"
+#include <stasis/v1/worker.pb-c.h>
 
 /**
  * Where an operation's reports go: progress, positions and spans. Called on any thread of the operation, one call at a time.
@@ -22,7 +22,7 @@ struct operation_options {
         uid_t uid;
         gid_t gid;
         bool no_server;
-        int cancel_fd;        /* polls readable when to be cancelled */
+        int cancel_fd; /* polls readable when to be cancelled */
         operation_report report;
         void *userdata;
 };

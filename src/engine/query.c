@@ -21,7 +21,7 @@ static int query_processes(struct st_operation *operation, const Daemon__QueryRe
                 if (r >= 0 && req->pids[i] > INT32_MAX)
                         r = st_error_set(err, EINVAL, "%u is no PID", req->pids[i]);
                 if (r >= 0)
-                        r = process_state_read((pid_t) req->pids[i], detail, &state, err);
+                        r = process_state_read((pid_t)req->pids[i], detail, &state, err);
                 if (r < 0)
                         return r;
                 message_append(&resp->n_states, &resp->states, state);
@@ -39,7 +39,7 @@ static int query_plugin(const char *plugin, const void *value, void *userdata, s
         const struct st_query_handler *handler = value;
         const struct query *query = userdata;
 
-        (void) plugin;
+        (void)plugin;
         return handler->run(query->operation, query->req, query->resp, err);
 }
 

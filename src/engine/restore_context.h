@@ -23,7 +23,7 @@ struct restore_context {
 };
 
 static inline struct restore_context *restore_context(struct st_restore *restore) {
-        return (struct restore_context *) restore;
+        return (struct restore_context *)restore;
 }
 
 /** Adds a line for the user to the answer. */

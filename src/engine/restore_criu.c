@@ -55,14 +55,14 @@ static int supervise(struct run *run, int *ret_status, struct st_error **err) {
                         return st_error_errno(err, errno, "cannot wait for CRIU");
                 if (n == 0) {
                         /* It once hung in a futex when its tasks were killed under it. */
-                        (void) pidfd_send_signal(run->pidfd, signal_next, NULL, 0);
+                        (void)pidfd_send_signal(run->pidfd, signal_next, NULL, 0);
                         signal_next = SIGKILL;
                         timeout = CRIU_KILL_AFTER_MS - CRIU_TERM_AFTER_MS;
                 } else if (n > 0 && polled[0].revents) {
                         int r = spawn_wait(run->criu, ret_status);
                         return r < 0 ? st_error_errno(err, r, "cannot wait for CRIU") : 0;
                 } else if (n > 0 && polled[1].revents) {
-                        (void) st_operation_check_cancelled(run->context->restore.operation, &run->failure);
+                        (void)st_operation_check_cancelled(run->context->restore.operation, &run->failure);
                         serve_abort(run->serve);
                         timeout = CRIU_TERM_AFTER_MS;
                 }
@@ -78,7 +78,7 @@ static void reap_leftovers(void) {
                 if (pid < 0)
                         return;
                 if (pid == 0)
-                        (void) poll(NULL, 0, 10);
+                        (void)poll(NULL, 0, 10);
         }
 }
 
@@ -134,8 +134,8 @@ static int start(struct run *run, const char *pid_file, struct st_error **err) {
         run->criu = criu_start(&criu, &run->pidfd, err);
         if (run->criu < 0) {
                 serve_abort(run->serve);
-                (void) serve_finish(run->serve, NULL);
-                return (int) run->criu;
+                (void)serve_finish(run->serve, NULL);
+                return (int)run->criu;
         }
         return 0;
 }
@@ -167,7 +167,7 @@ int restore_criu(struct st_restore *restore, struct st_restore_next *next, struc
         struct criu_statistics statistics;
         int r;
 
-        (void) next;
+        (void)next;
         r = run_criu(&run, pid_file, err);
         st_error_free(run.failure);
         if (run.pidfd >= 0)
@@ -176,8 +176,8 @@ int restore_criu(struct st_restore *restore, struct st_restore_next *next, struc
                 return r;
         if (criu_statistics_read(st_operation_work_dir(restore->operation), CRIU_RESTORE, &statistics) == 0)
                 st_log_info("process %d was restored in %.1f ms, %llu pages", restore->pid,
-                            (double) statistics.restore_us / 1000, (unsigned long long) statistics.pages_restored);
+                            (double)statistics.restore_us / 1000, (unsigned long long)statistics.pages_restored);
         restore->resp->has_pid = 1;
-        restore->resp->pid = (uint32_t) restore->pid;
+        restore->resp->pid = (uint32_t)restore->pid;
         return 0;
 }

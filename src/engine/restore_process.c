@@ -34,7 +34,7 @@ static int find_holder(struct st_restore *restore, pid_t pid, int *budget_ms, ch
                         *ret = TAKE_PTR(holder);
                         return 0;
                 }
-                (void) poll(NULL, 0, ZOMBIE_STEP_MS);
+                (void)poll(NULL, 0, ZOMBIE_STEP_MS);
                 *budget_ms -= ZOMBIE_STEP_MS;
         }
 }
@@ -52,7 +52,9 @@ int restore_check_pids(struct st_restore *restore, struct st_restore_next *next,
                         return r;
                 if (holder) {
                         st_error_set(err, EEXIST, "PID %d is taken by %s", pid, holder);
-                        st_error_hint(err, "end that process first, or restore in a new PID namespace: 'unshare --pid --fork --mount-proc'");
+                        st_error_hint(
+                                err,
+                                "end that process first, or restore in a new PID namespace: 'unshare --pid --fork --mount-proc'");
                         return -EEXIST;
                 }
         }
@@ -102,7 +104,7 @@ int restore_inherit_files(struct st_restore *restore, struct st_restore_next *ne
         int r = 0;
 
         for (size_t i = 0; i < n && r >= 0; i++) {
-                _cleanup_free_ char *key = xasprintf("pipe:[%llu]", (unsigned long long) saved->pipes[i].inode);
+                _cleanup_free_ char *key = xasprintf("pipe:[%llu]", (unsigned long long)saved->pipes[i].inode);
 
                 if (is_inherited(restore, key))
                         continue;

@@ -19,7 +19,7 @@ int restore_defaults(struct st_restore *restore, struct st_restore_next *next, s
 
         if (!criu->has_log_level || criu->log_level <= 0) {
                 criu->has_log_level = 1;
-                criu->log_level = (int32_t) st_arguments_int(st_operation_config(restore->operation), "CRIU.LogLevel");
+                criu->log_level = (int32_t)st_arguments_int(st_operation_config(restore->operation), "CRIU.LogLevel");
         }
         return st_restore_proceed(next, restore, err);
 }

@@ -23,7 +23,7 @@ static json_t *tasks_to_json(const struct process_analysis *analysis) {
         for (size_t i = 0; i < analysis->n_tasks; i++) {
                 const struct process_task *task = &analysis->tasks[i];
                 json_array_append_new(tasks, json_pack("{s:i,s:i,s:i,s:I}", "pid", task->pid, "pgid", task->pgid, "sid",
-                                                       task->sid, "start", (json_int_t) task->start_time));
+                                                       task->sid, "start", (json_int_t)task->start_time));
         }
         return tasks;
 }
@@ -32,8 +32,8 @@ static json_t *terminals_to_json(const struct process_fds *terminals) {
         json_t *list = json_array();
 
         for (size_t i = 0; i < terminals->n; i++)
-                json_array_append_new(list, json_pack("{s:I,s:I}", "dev", (json_int_t) terminals->items[i].dev, "rdev",
-                                                      (json_int_t) terminals->items[i].rdev));
+                json_array_append_new(list, json_pack("{s:I,s:I}", "dev", (json_int_t)terminals->items[i].dev, "rdev",
+                                                      (json_int_t)terminals->items[i].rdev));
         return list;
 }
 
@@ -43,7 +43,7 @@ static json_t *pipes_to_json(const struct process_fds *pipes) {
         for (size_t i = 0; i < pipes->n; i++) {
                 const struct process_fd *pipe = &pipes->items[i];
                 json_array_append_new(list, json_pack("{s:i,s:i,s:I,s:b}", "pid", pipe->pid, "fd", pipe->fd, "inode",
-                                                      (json_int_t) pipe->inode, "writable", pipe->writable));
+                                                      (json_int_t)pipe->inode, "writable", pipe->writable));
         }
         return list;
 }
@@ -72,12 +72,12 @@ static json_t *criu_to_json(const Criu__CriuOpts *dumped) {
 }
 
 char *state_to_json(const struct st_dump *dump, const struct process_analysis *analysis) {
-        json_t *root = json_pack("{s:i,s:s,s:s,s:I,s:s,s:o,s:o,s:o,s:o,s:o}", "version", STATE_VERSION, "stasis",
-                                 STASIS_VERSION, "type", dump->req->type, "time", (json_int_t) time(NULL), "boot",
-                                 proc_boot_id(), "criu", criu_to_json(dump->criu), "state",
-                                 message_to_json(&dump->state->base), "tasks", tasks_to_json(analysis), "terminals",
-                                 terminals_to_json(&analysis->terminals), "pipes",
-                                 pipes_to_json(&analysis->external_pipes));
+        json_t *root =
+                json_pack("{s:i,s:s,s:s,s:I,s:s,s:o,s:o,s:o,s:o,s:o}", "version", STATE_VERSION, "stasis",
+                          STASIS_VERSION, "type", dump->req->type, "time", (json_int_t)time(NULL), "boot",
+                          proc_boot_id(), "criu", criu_to_json(dump->criu), "state",
+                          message_to_json(&dump->state->base), "tasks", tasks_to_json(analysis), "terminals",
+                          terminals_to_json(&analysis->terminals), "pipes", pipes_to_json(&analysis->external_pipes));
         char *text = json_dumps(root, JSON_COMPACT);
 
         json_decref(root);
@@ -121,7 +121,7 @@ static int pipes_from_json(json_t *list, struct saved_state *saved, struct st_er
                 if (json_unpack_ex(item, &why, 0, "{s:i,s:i,s:I,s:b}", "pid", &pipe->pid, "fd", &pipe->fd, "inode",
                                    &inode, "writable", &writable) < 0)
                         return st_error_set(err, EBADMSG, "a pipe is not readable: %s", why.text);
-                pipe->inode = (uint64_t) inode;
+                pipe->inode = (uint64_t)inode;
                 pipe->writable = writable;
         }
         saved->n_pipes = n;

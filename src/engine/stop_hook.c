@@ -37,5 +37,5 @@ void stop_hook_close(struct stop_hook *hook) {
         if (hook->listener >= 0)
                 close(hook->listener);
         free(hook->path);
-        *hook = (struct stop_hook) STOP_HOOK_NULL;
+        *hook = (struct stop_hook)STOP_HOOK_NULL;
 }

@@ -9,14 +9,14 @@
 
 #include <stasis/error.h>
 
-
 struct stop_hook {
         char *path;
         int listener;
         int connection; /* -EBADF until CRIU's hook is there */
 };
 
-#define STOP_HOOK_NULL { NULL, -EBADF, -EBADF }
+#define STOP_HOOK_NULL \
+        { NULL, -EBADF, -EBADF }
 
 /** Listens in the work directory. */
 int stop_hook_listen(struct stop_hook *hook, const char *work_dir, struct st_error **err);

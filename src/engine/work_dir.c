@@ -33,7 +33,7 @@ int work_dir_new(char **ret, struct st_error **err) {
 
         /* Starting at our PID, concurrent processes seldom try the same number. */
         for (unsigned i = 0; i < WORK_DIRS_MAX; i++) {
-                _cleanup_free_ char *path = xasprintf("%s/%u", root, ((unsigned) getpid() + i) % WORK_DIRS_MAX);
+                _cleanup_free_ char *path = xasprintf("%s/%u", root, ((unsigned)getpid() + i) % WORK_DIRS_MAX);
 
                 if (mkdir(path, 0700) == 0) {
                         *ret = TAKE_PTR(path);
@@ -77,8 +77,7 @@ static bool work_dir_in_use(const char *work_dir) {
 
         if (fd < 0) {
                 struct stat st;
-                return errno == ENOENT && stat(work_dir, &st) == 0 &&
-                       time(NULL) < st.st_mtim.tv_sec + UNLOCKED_GRACE_S;
+                return errno == ENOENT && stat(work_dir, &st) == 0 && time(NULL) < st.st_mtim.tv_sec + UNLOCKED_GRACE_S;
         }
         return flock(fd, LOCK_EX | LOCK_NB) < 0;
 }
@@ -91,7 +90,7 @@ int work_dir_clean(const char *work_dir) {
         if (work_dir_in_use(work_dir))
                 return -EBUSY;
         if (io_read_file(AT_FDCWD, record, 64 * 1024, &partial, &size) == 0 && is_partial(partial))
-                (void) io_remove_tree(partial);
+                (void)io_remove_tree(partial);
         return io_remove_tree(work_dir);
 }
 
@@ -106,6 +105,6 @@ void work_dir_clean_stale(void) {
                 if (entry->d_name[0] == '.')
                         continue;
                 _cleanup_free_ char *path = path_join(root, entry->d_name);
-                (void) work_dir_clean(path);
+                (void)work_dir_clean(path);
         }
 }

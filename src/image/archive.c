@@ -91,7 +91,7 @@ static int read_footer(struct archive *archive, struct st_error **err) {
             memcmp(footer.name, FOOTER_NAME, sizeof(footer.name)) != 0 ||
             le64toh(footer.length) != (uint64_t)archive->end) {
                 st_error_set(err, EBADMSG, "it is truncated, or was not written by stasis");
-                st_error_hint(err, "a checkpoint that was packed by other programs can be used when it is unpacked into a directory");
+                st_error_hint(err, "what other programs packed can be used when it is unpacked into a directory");
                 return damaged(archive, err);
         }
         archive->expected = (struct hash){ .high = le64toh(footer.high), .low = le64toh(footer.low) };
@@ -159,7 +159,8 @@ static int read_manifest(struct archive *archive, struct manifest *ret, struct s
         if (r < 0)
                 return damaged(archive, err);
         if (r == 0 || !streq(archive->tar.name, IMAGE_MANIFEST))
-                return st_error_set(err, EINVAL, "not a checkpoint: %s is an archive without a manifest", archive->path);
+                return st_error_set(err, EINVAL, "not a checkpoint: %s is an archive without a manifest",
+                                    archive->path);
         if (archive->tar.size > MANIFEST_TEXT_MAX) {
                 st_error_set(err, EBADMSG, "its manifest is too large");
                 return damaged(archive, err);

@@ -2,9 +2,9 @@
 #pragma once
 
 /*
- * A .tar.zst checkpoint, read in order: a zstd frame (RFC 8878) with a tar archive inside, and a skippable frame behind it,
- * which zstd and tar pass over, with the length and the hash of the compressed bytes: a truncated file is noticed without
- * reading it, and a flipped bit even where the decoder does not look.
+ * A .tar.zst checkpoint, read in order: a zstd frame (RFC 8878) with a tar archive inside, and behind it a skippable
+ * frame, which zstd and tar pass over, with the length and the hash of the compressed bytes: a truncated file is
+ * noticed without reading it, and a flipped bit even where the decoder does not look.
  */
 
 #include <stdbool.h>
@@ -16,7 +16,7 @@
 #include "image/manifest.h"
 #include "image/tar.h"
 
-/** The frame at the end: magic, length, "stasis 1", length of all before it (little-endian), XXH3-128 of all before it. */
+/** The frame at the end: magic, size, "stasis 1", length and XXH3-128 (high, low) of all before it; little-endian. */
 #define ARCHIVE_FOOTER 40
 
 /** Fills a footer. */
@@ -28,7 +28,8 @@ struct archive;
 bool archive_recognise(int fd);
 
 /**
- * Starts reading at the file's beginning; the position of fd is not used. The manifest, which is the first entry, is read at once.
+ * Starts reading at the file's beginning; the position of fd is not used. The manifest, which is the first entry, is
+ * read at once.
  *
  * @param path for messages
  * @param fd must outlive the archive

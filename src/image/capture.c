@@ -23,7 +23,7 @@
 #define PIPE_SIZE (1 << 20)
 #define PIPE_SIZE_PAGES (32 << 20)
 #define PROGRESS_STEP ((uint64_t)16 << 20)
-/** CRIU has ended, yet somebody else holds its end of the connection: wait no longer than this for more, milliseconds. */
+/** CRIU has ended, yet somebody else holds its end of the connection: how long to wait for more, milliseconds. */
 #define QUIET_MS 2000
 
 /** A pipe that CRIU writes a file into. */

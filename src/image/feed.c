@@ -57,8 +57,8 @@ static void look_at_pipe(struct feeder *feeder) {
 static int wait_for_reader(struct feeder *feeder) {
         struct serve *serve = feeder->serve;
         /*
-         * CRIU copies what is not pages by splice(), in a loop that does not notice an early end (criu/files-reg.c): such a
-         * file, checked before it was begun, is fed to its end even when all else stops.
+         * CRIU copies what is not pages by splice(), in a loop that does not notice an early end (criu/files-reg.c):
+         * such a file, checked before it was begun, is fed to its end even when all else stops.
          */
         struct pollfd fds[] = {
                 { .fd = feeder->pipe_fd, .events = POLLOUT },
@@ -100,7 +100,8 @@ static int push(struct feeder *feeder, const uint8_t *data, size_t length) {
 /** A block of the ring that CRIU has no reference to any more. @return its number, -EPIPE, -ENOMEM */
 static int take_block(struct feeder *feeder) {
         if (!feeder->ring) {
-                feeder->ring = mmap(NULL, RING, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+                feeder->ring = mmap(NULL, RING, PROT_READ | PROT_WRITE,
+                                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
                 if (feeder->ring == MAP_FAILED) {
                         feeder->ring = NULL;
                         return -ENOMEM;
@@ -108,7 +109,7 @@ static int take_block(struct feeder *feeder) {
         }
         size_t block = feeder->blocks++ % RING_BLOCKS;
         while (feeder->pages && feeder->ring_ends[block] > feeder->consumed) {
-                /* Only if a kernel should put more than a page into a slot of a pipe: the ring is larger than the pipe. */
+                /* The ring is larger than the pipe: only if a kernel should put more than a page into a slot. */
                 nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
                 look_at_pipe(feeder);
                 if (serve_stopped(feeder->serve) || atomic_load(&feeder->serve->finishing))
@@ -131,7 +132,8 @@ static ssize_t read_block(struct feeder *feeder, int fd, off_t offset, uint64_t 
                 if (n < 0 && errno == EINTR)
                         continue;
                 if (n < 0)
-                        return st_error_errno(err, errno, "cannot read %s of %s", entry->name, feeder->serve->image->path);
+                        return st_error_errno(err, errno, "cannot read %s of %s", entry->name,
+                                              feeder->serve->image->path);
                 if (n == 0)
                         return image_damaged(feeder->serve->image, entry->name, "became shorter", err);
                 have += (size_t)n;
@@ -176,8 +178,8 @@ static ssize_t read_store(struct feeder *feeder, const uint8_t **ret, struct st_
         if (extent.data) {
                 *ret = extent.data + feeder->offset;
         } else {
-                ssize_t got = read_block(feeder, feeder->serve->store->spill_fd, extent.offset + (off_t)feeder->offset, n,
-                                         ret, err);
+                ssize_t got = read_block(feeder, feeder->serve->store->spill_fd,
+                                         extent.offset + (off_t)feeder->offset, n, ret, err);
                 if (got < 0)
                         return got;
         }

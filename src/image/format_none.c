@@ -193,7 +193,8 @@ int none_open(struct image *image, struct st_error **err) {
         int r = io_read_file(image->fd, IMAGE_MANIFEST, MANIFEST_TEXT_MAX, &text, &size);
         if (r == -ENOENT) {
                 if (faccessat(image->fd, "inventory.img", F_OK, AT_SYMLINK_NOFOLLOW) < 0)
-                        return st_error_set(err, EINVAL, "not a checkpoint: the directory %s has neither %s nor inventory.img",
+                        return st_error_set(err, EINVAL,
+                                            "not a checkpoint: the directory %s has neither %s nor inventory.img",
                                             image->path, IMAGE_MANIFEST);
                 return list_files(image, err);
         }
@@ -208,7 +209,8 @@ int none_open(struct image *image, struct st_error **err) {
                 struct stat st;
                 if (fstatat(image->fd, entry->name, &st, AT_SYMLINK_NOFOLLOW) < 0)
                         return errno == ENOENT ? image_damaged(image, entry->name, "is missing", err)
-                                               : st_error_errno(err, errno, "cannot read %s/%s", image->path, entry->name);
+                                               : st_error_errno(err, errno, "cannot read %s/%s", image->path,
+                                                                entry->name);
                 r = check_file(image, entry, &st, err);
                 if (r < 0)
                         return r;

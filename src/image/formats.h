@@ -38,7 +38,7 @@ int writing_hash(struct writing *writing, size_t file, struct st_error **err);
 /** An error of writing: a full disk gets its own message. @return the negative errno */
 int writing_failed(const struct writing *writing, int number, struct st_error **err);
 
-/** Writes everything to options->partial and syncs it, all but its name. What is half written is removed by the caller. */
+/** Writes everything to options->partial and syncs it, all but its name. The caller removes what is half written. */
 int none_write(struct writing *writing, struct st_error **err);
 int zstd_write(struct writing *writing, struct st_error **err);
 
@@ -47,7 +47,7 @@ int none_open(struct image *image, struct st_error **err);
 int none_read(struct image *image, const struct manifest_entry *entry, char *data, struct st_error **err);
 int none_verify(struct image *image, int cancel_fd, struct st_error **err);
 
-/** Opens a file of a directory for reading: a regular one of the right size, never a link. @return descriptor or -errno with err */
+/** Opens a file of a directory: a regular one of the right size, never a link. @return descriptor or -errno with err */
 int none_open_file(struct image *image, const struct manifest_entry *entry, struct st_error **err);
 
 /** "NAME is damaged: WHAT in it" for a file of the image. @return -EBADMSG */

@@ -2,8 +2,8 @@
 #pragma once
 
 /*
- * The manifest of a checkpoint: what files it has, how long they are and what they hash to. Text, one line for each file,
- * in the order of the files in the archive:
+ * The manifest of a checkpoint: what files it has, how long they are and what they hash to. Text, one line for each
+ * file, in the order of the files in the archive:
  *
  *     stasis-manifest 1
  *     format zstd

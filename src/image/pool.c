@@ -91,7 +91,7 @@ struct span {
         size_t size;
 };
 
-/** Touches a span. In pieces, so that two threads do not hold each other up at the lock of the address space for long. */
+/** Touches a span, in pieces: two threads that do it hold each other up at the lock of the address space. */
 static void *touch(void *userdata) {
         const struct span *span = userdata;
         for (size_t at = 0; at < span->size;) {

@@ -78,7 +78,8 @@ static int check_before(struct serve *serve, const struct feed_source *source, s
                 if (n < 0 && errno == EINTR)
                         continue;
                 if (n < 0)
-                        return st_error_errno(err, errno, "cannot read %s of %s", source->entry->name, serve->image->path);
+                        return st_error_errno(err, errno, "cannot read %s of %s", source->entry->name,
+                                              serve->image->path);
                 if (n == 0)
                         break;
                 hasher_update(hasher, buffer, (size_t)n);
@@ -178,7 +179,8 @@ static int answer(struct serve *serve, const char *name, struct st_error **err) 
         };
         int r = 0;
         if (source.entry)
-                r = serve->store ? prepare_from_archive(serve, &source, err) : prepare_from_directory(serve, &source, err);
+                r = serve->store ? prepare_from_archive(serve, &source, err)
+                                 : prepare_from_directory(serve, &source, err);
         if (r < 0)
                 return r;
         r = streamer_reply(&serve->streamer, source.entry != NULL);

@@ -17,7 +17,7 @@
 /** A file of an archive on its way through the store. */
 struct arrival {
         struct store_file *file; /* NULL: not begun */
-        bool complete;           /* wholly there; checked unless it holds pages, which are checked by whoever feeds them */
+        bool complete;           /* wholly there; and checked, but for pages: who feeds them checks them */
         bool taken;              /* being fed with its memory given back: not twice */
 };
 

@@ -64,7 +64,7 @@ int store_append(struct store *store, struct store_file *file, const void *data,
 /**
  * Appends what a pipe holds now: at most one read (into warm memory) or splice (into the spill file).
  *
- * @return bytes taken; 0 at the pipe's end; -EAGAIN when it is empty; other negative errno with err (-ENOSPC: disk full)
+ * @return bytes taken; 0 at the pipe's end; -EAGAIN when it is empty; other -errno with err (-ENOSPC: disk full)
  */
 ssize_t store_append_pipe(struct store *store, struct store_file *file, int pipe_fd, struct st_error **err);
 

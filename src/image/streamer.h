@@ -2,9 +2,9 @@
 #pragma once
 
 /*
- * The protocol of CRIU's image streamer (criu/img-streamer.c, images/img-streamer.proto of CRIU 4.2.1), our side of it: over
- * one UNIX stream connection CRIU sends for each file u32 length + a message with one field (1: the file's name), and
- * then one byte with a pipe. A streamer that serves answers in between whether the file exists.
+ * The protocol of CRIU's image streamer (criu/img-streamer.c, images/img-streamer.proto of CRIU 4.2.1), our side of
+ * it: over one UNIX stream connection CRIU sends for each file u32 length + a message with one field (1: the file's
+ * name), and then one byte with a pipe. A streamer that serves answers in between whether the file exists.
  */
 
 #include <stdbool.h>
@@ -23,7 +23,7 @@ struct streamer {
         uint8_t message[4 + 512];
 };
 
-/** Listens in CRIU's images directory, non-blocking. @param ret_path malloc'ed, to be unlinked @return descriptor or -errno */
+/** Listens in CRIU's images directory. @param ret_path malloc'ed, to be unlinked @return descriptor or -errno with err */
 int streamer_listen(const char *work_dir, const char *name, char **ret_path, struct st_error **err);
 
 /**

@@ -43,8 +43,8 @@ struct tar_reader {
 /**
  * Goes to the next entry (its name and size are in the reader), skipping what is left of the last one.
  *
- * @return 1; 0: the archive's end, after which nothing follows; -EBADMSG: not valid, or something that does not belong into a
- * checkpoint: a directory, a link, a name with a slash
+ * @return 1; 0: the archive's end, after which nothing follows; -EBADMSG: not valid, or something that does not belong
+ * into a checkpoint: a directory, a link, a name with a slash
  */
 int tar_next(struct tar_reader *reader, struct st_error **err);
 

@@ -25,8 +25,8 @@ static bool is_over(const struct serve *serve) {
 }
 
 /**
- * Room for the next piece. When the memory is spent it waits until some was read by CRIU; but never while somebody waits
- * for bytes that have not come: these may be behind what fills the memory, so then it is written to the disk.
+ * Room for the next piece. When the memory is spent it waits until some was read by CRIU; but never while somebody
+ * waits for bytes that have not come: these may be behind what fills the memory, so then it is written to the disk.
  *
  * @return 1 with room in memory; 0: spill it; -ECANCELED
  */
@@ -115,7 +115,7 @@ static int unpack(struct unpacking *unpacking, struct st_error **err) {
         struct manifest manifest = { 0 };
         int r = archive_open(image->path, image->fd, false, &unpacking->archive, &manifest, err);
         manifest_clear(&manifest);
-        /* What follows the last file is image_verify()'s business: all that CRIU gets has been checked by its own hash. */
+        /* What follows the last file is image_verify()'s business: all that CRIU gets is checked by its own hash. */
         for (size_t i = 0; i < image->manifest.n && r >= 0; i++) {
                 r = archive_next(unpacking->archive, &image->manifest, &unpacking->entry, err);
                 if (r > 0)

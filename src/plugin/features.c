@@ -26,6 +26,7 @@ bool feature_has_effect(enum st_feature feature) {
         case ST_FEATURE_dump_command:
         case ST_FEATURE_restore_command:
         case ST_FEATURE_query_command:
+        case ST_FEATURE_helper_commands:
         case ST_FEATURE_dump_middleware:
         case ST_FEATURE_dump_handler:
         case ST_FEATURE_restore_middleware_early:

@@ -18,11 +18,11 @@
 struct process_fd {
         pid_t pid;
         int fd;
-        uint64_t inode;    /* of the pipe or socket; of the terminal's device node */
-        uint64_t dev;      /* st_dev of the node */
-        uint64_t rdev;     /* terminals: st_rdev */
+        uint64_t inode; /* of the pipe or socket; of the terminal's device node */
+        uint64_t dev;   /* st_dev of the node */
+        uint64_t rdev;  /* terminals: st_rdev */
         bool writable;
-        char *path;        /* as /proc/PID/fd shows it */
+        char *path; /* as /proc/PID/fd shows it */
 };
 
 struct process_fds {
@@ -33,25 +33,25 @@ struct process_fds {
 /** One process of the tree; the root is the first one. */
 struct process_task {
         pid_t pid, ppid, pgid, sid;
-        char state;              /* R, S, D, T, t, Z, … (proc(5)) */
-        uint64_t start_time;     /* clock ticks after boot: with the PID, the identity of a process */
+        char state;          /* R, S, D, T, t, Z, … (proc(5)) */
+        uint64_t start_time; /* clock ticks after boot: with the PID, the identity of a process */
         unsigned threads;
-        int tty_nr;              /* controlling terminal, 0: none */
-        pid_t tracer;            /* who ptraces it, 0: nobody */
-        uint64_t rss;            /* bytes, swapped ones too; the sum over the tree is what a dump must at most copy */
-        char *command;           /* the name (comm), sanitised */
+        int tty_nr;    /* controlling terminal, 0: none */
+        pid_t tracer;  /* who ptraces it, 0: nobody */
+        uint64_t rss;  /* bytes, swapped ones too; the sum over the tree is what a dump must at most copy */
+        char *command; /* the name (comm), sanitised */
 };
 
 struct process_analysis {
         struct process_task *tasks;
         size_t n_tasks, room_tasks;
 
-        uint64_t memory;         /* bytes: resident memory of the tree, shared pages counted once for each task */
-        bool kernel_thread;      /* the root has no memory of its own */
+        uint64_t memory;    /* bytes: resident memory of the tree, shared pages counted once for each task */
+        bool kernel_thread; /* the root has no memory of its own */
 
-        bool shell_job;          /* the root's session leader is outside the tree, or a terminal is open or controlling */
-        bool tcp_established;    /* a TCP connection in use (any state but LISTEN and CLOSE) */
-        bool ext_unix;           /* an AF_UNIX socket whose peer is outside the tree */
+        bool shell_job;       /* the root's session leader is outside the tree, or a terminal is open or controlling */
+        bool tcp_established; /* a TCP connection in use (any state but LISTEN and CLOSE) */
+        bool ext_unix;        /* an AF_UNIX socket whose peer is outside the tree */
 
         struct process_fds terminals;      /* each open terminal of the tree */
         struct process_fds external_pipes; /* pipe ends whose other end nobody in the tree holds */

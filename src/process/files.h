@@ -10,8 +10,8 @@
 #include <stasis/error.h>
 
 enum file_kind {
-        FILE_PLAIN,    /* whatever has no kind of its own here; also FIFOs with a path, pidfds, eventfds */
-        FILE_PIPE,     /* an end of a pipe without a path */
+        FILE_PLAIN, /* whatever has no kind of its own here; also FIFOs with a path, pidfds, eventfds */
+        FILE_PIPE,  /* an end of a pipe without a path */
         FILE_SOCKET,
         FILE_TERMINAL, /* also the master of a pty */
         FILE_IO_URING,
@@ -20,9 +20,9 @@ enum file_kind {
 struct file {
         int fd;
         enum file_kind kind;
-        const char *link;      /* as /proc/PID/fd shows it, not sanitised */
-        uint64_t inode, dev, rdev; /* 0 where unknown */
-        uint64_t mount_id;     /* 0: unknown */
+        const char *link;                /* as /proc/PID/fd shows it, not sanitised */
+        uint64_t inode, dev, rdev;       /* 0 where unknown */
+        uint64_t mount_id;               /* 0: unknown */
         bool readable, writable, append; /* append only with FILES_DETAILS; nothing of this for sockets */
 };
 

@@ -12,7 +12,7 @@ struct idmap {
         struct idmap_slot {
                 uint64_t key; /* 0: empty */
                 size_t value;
-        } *slots;
+        } * slots;
         size_t n, room; /* room is 0 or a power of two */
 };
 

@@ -15,13 +15,13 @@
 
 /** What /proc/PID/status says beyond stat, proc(5). */
 struct proc_status {
-        pid_t tgid;        /* differs from the PID: a thread */
-        pid_t tracer;      /* 0: nobody */
-        uid_t uids[4];     /* real, effective, saved, of the file system */
+        pid_t tgid;    /* differs from the PID: a thread */
+        pid_t tracer;  /* 0: nobody */
+        uid_t uids[4]; /* real, effective, saved, of the file system */
         gid_t gids[4];
-        gid_t *groups;     /* malloc'ed */
+        gid_t *groups; /* malloc'ed */
         size_t n_groups;
-        uint64_t memory;   /* bytes, resident and swapped */
+        uint64_t memory; /* bytes, resident and swapped */
 };
 
 /** Parses /proc/PID/stat. The command may hold anything, also ")" and newlines. @return 0 or -EBADMSG */

@@ -27,17 +27,17 @@ enum socket_kind {
 /** What is known of one socket. Pointers belong to who reports it. */
 struct socket_facts {
         uint64_t inode;
-        unsigned family, type;           /* AF_, SOCK_; 0: unknown */
-        unsigned state;                  /* TCP_ESTABLISHED … of netinet/tcp.h, for all families; 0: unknown */
-        uint8_t local[16], remote[16];   /* addresses in network order; IPv4: the first 4 bytes */
+        unsigned family, type;         /* AF_, SOCK_; 0: unknown */
+        unsigned state;                /* TCP_ESTABLISHED … of netinet/tcp.h, for all families; 0: unknown */
+        uint8_t local[16], remote[16]; /* addresses in network order; IPv4: the first 4 bytes */
         uint16_t local_port, remote_port;
-        const char *name;                /* AF_UNIX: what it is bound to, NULL: nothing; abstract: begins with a NUL */
+        const char *name; /* AF_UNIX: what it is bound to, NULL: nothing; abstract: begins with a NUL */
         size_t name_length;
-        uint64_t peer;                   /* AF_UNIX: inode; 0: none, or closed, or not accepted yet */
-        bool connected;                  /* AF_UNIX: it has a peer, even one without an inode */
-        bool peer_unknown;               /* AF_UNIX: the source does not tell who the peer is */
-        bool shut_down;                  /* AF_UNIX: in both directions, as when the peer is closed */
-        const uint32_t *pending;         /* AF_UNIX, listening: inodes of clients that are not accepted yet */
+        uint64_t peer;           /* AF_UNIX: inode; 0: none, or closed, or not accepted yet */
+        bool connected;          /* AF_UNIX: it has a peer, even one without an inode */
+        bool peer_unknown;       /* AF_UNIX: the source does not tell who the peer is */
+        bool shut_down;          /* AF_UNIX: in both directions, as when the peer is closed */
+        const uint32_t *pending; /* AF_UNIX, listening: inodes of clients that are not accepted yet */
         size_t n_pending;
 };
 
@@ -57,23 +57,23 @@ struct socket {
 struct sockets {
         struct socket *items;
         size_t n, room;
-        bool want_names;               /* remember the names of all UNIX sockets, for sockets_peer_name() */
+        bool want_names; /* remember the names of all UNIX sockets, for sockets_peer_name() */
 
-        struct idmap index;            /* inode → item */
-        struct idmap pending;          /* inodes of clients waiting at listening sockets of the set */
-        struct idmap name_index;       /* inode → name */
+        struct idmap index;      /* inode → item */
+        struct idmap pending;    /* inodes of clients waiting at listening sockets of the set */
+        struct idmap name_index; /* inode → name */
         char **names;
         size_t n_names, room_names;
         struct sockets_namespace {
-                int fd;                /* of the network namespace; -EBADF: our own */
+                int fd; /* of the network namespace; -EBADF: our own */
                 uint64_t inode;
-                pid_t pid;             /* a process in it */
-                int netlink;           /* -EBADF: not opened yet; another negative: cannot be */
-                uint32_t requests;     /* made so far */
-                unsigned asked;        /* kinds */
-        } *namespaces;
+                pid_t pid;         /* a process in it */
+                int netlink;       /* -EBADF: not opened yet; another negative: cannot be */
+                uint32_t requests; /* made so far */
+                unsigned asked;    /* kinds */
+        } * namespaces;
         size_t n_namespaces, room_namespaces;
-        pid_t last_pid;                /* whose namespace was looked up last */
+        pid_t last_pid; /* whose namespace was looked up last */
         size_t last_namespace;
 };
 

@@ -14,7 +14,7 @@
 struct tree {
         struct process_task *tasks; /* parents before their children; the root first */
         size_t n, room;
-        bool kernel_thread;         /* the root is one of the kernel's */
+        bool kernel_thread; /* the root is one of the kernel's */
 };
 
 /**

@@ -28,7 +28,7 @@ static int ask(const char *path) {
         int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
         if (fd < 0)
                 return -errno;
-        if (connect(fd, (const struct sockaddr *) &address, sizeof(address)) < 0)
+        if (connect(fd, (const struct sockaddr *)&address, sizeof(address)) < 0)
                 return -errno;
         do
                 n = read(fd, &answer, 1);

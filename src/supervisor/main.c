@@ -41,30 +41,44 @@ struct supervisor {
 
 static int parse_fd(const char *text) {
         int64_t fd;
-        return text_to_int(text, 0, INT16_MAX, &fd) < 0 ? -EBADF : (int) fd;
+        return text_to_int(text, 0, INT16_MAX, &fd) < 0 ? -EBADF : (int)fd;
 }
 
 static int parse(struct supervisor *supervisor, int argc, char **argv) {
         static const struct option options[] = {
-                { "dir", required_argument, NULL, 'd' },      { "pid", required_argument, NULL, 'p' },
-                { "answer", required_argument, NULL, 'a' },   { "socket", required_argument, NULL, 's' },
-                { "terminal", required_argument, NULL, 't' }, { "log", required_argument, NULL, 'l' },
+                { "dir", required_argument, NULL, 'd' },
+                { "pid", required_argument, NULL, 'p' },
+                { "answer", required_argument, NULL, 'a' },
+                { "socket", required_argument, NULL, 's' },
+                { "terminal", required_argument, NULL, 't' },
+                { "log", required_argument, NULL, 'l' },
                 { NULL, 0, NULL, 0 },
         };
         int c;
 
         while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
                 switch (c) {
-                case 'd': supervisor->dir = optarg; break;
+                case 'd':
+                        supervisor->dir = optarg;
+                        break;
                 case 'p':
                         if (text_to_pid(optarg, &supervisor->status.pid) < 0)
                                 return -EINVAL;
                         break;
-                case 'a': supervisor->answer = parse_fd(optarg); break;
-                case 's': supervisor->socket = parse_fd(optarg); break;
-                case 't': supervisor->terminal = parse_fd(optarg); break;
-                case 'l': supervisor->log = optarg; break;
-                default: return -EINVAL;
+                case 'a':
+                        supervisor->answer = parse_fd(optarg);
+                        break;
+                case 's':
+                        supervisor->socket = parse_fd(optarg);
+                        break;
+                case 't':
+                        supervisor->terminal = parse_fd(optarg);
+                        break;
+                case 'l':
+                        supervisor->log = optarg;
+                        break;
+                default:
+                        return -EINVAL;
                 }
         }
         return supervisor->dir && supervisor->status.pid > 0 ? 0 : -EINVAL;
@@ -82,9 +96,9 @@ static void deliver_answer(struct supervisor *supervisor) {
         ssize_t n;
 
         if (supervisor->answer >= 0 && supervisor->socket >= 0) {
-                (void) lseek(supervisor->answer, 0, SEEK_SET);
+                (void)lseek(supervisor->answer, 0, SEEK_SET);
                 while ((n = read(supervisor->answer, buffer, sizeof(buffer))) > 0)
-                        if (io_write_full(supervisor->socket, buffer, (size_t) n) < 0)
+                        if (io_write_full(supervisor->socket, buffer, (size_t)n) < 0)
                                 break;
         }
         if (supervisor->answer >= 0)
@@ -104,7 +118,7 @@ static bool drain_terminal(struct supervisor *supervisor) {
         if (n == 0)
                 return false;
         if (supervisor->log_fd >= 0)
-                (void) io_write_full(supervisor->log_fd, buffer, (size_t) n);
+                (void)io_write_full(supervisor->log_fd, buffer, (size_t)n);
         return true;
 }
 
@@ -164,13 +178,16 @@ static void supervise(struct supervisor *supervisor) {
                 if (n <= 0)
                         return;
                 if (supervisor->log_fd >= 0)
-                        (void) io_write_full(supervisor->log_fd, buffer, (size_t) n);
+                        (void)io_write_full(supervisor->log_fd, buffer, (size_t)n);
         }
 }
 
 int main(int argc, char **argv) {
         struct supervisor supervisor = {
-                .answer = -EBADF, .socket = -EBADF, .terminal = -EBADF, .log_fd = -EBADF,
+                .answer = -EBADF,
+                .socket = -EBADF,
+                .terminal = -EBADF,
+                .log_fd = -EBADF,
         };
 
         if (parse(&supervisor, argc, argv) < 0) {
@@ -178,8 +195,8 @@ int main(int argc, char **argv) {
                 return 2;
         }
         supervisor.signals = watch_signals();
-        (void) prctl(PR_SET_CHILD_SUBREAPER, 1);
-        (void) signal(SIGPIPE, SIG_IGN);
+        (void)prctl(PR_SET_CHILD_SUBREAPER, 1);
+        (void)signal(SIGPIPE, SIG_IGN);
 
         supervisor.status.start_time = supervisor_start_time(supervisor.status.pid);
         supervisor.status.supervisor = getpid();

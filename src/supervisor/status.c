@@ -16,18 +16,18 @@
 
 int supervisor_status_write(const char *dir, const struct supervisor_status *status) {
         _cleanup_free_ char *path = path_join(dir, "status");
-        _cleanup_free_ char *text = xasprintf("version 1\n"
-                                              "pid %d\n"
-                                              "start %" PRIu64 "\n"
-                                              "boot %s\n"
-                                              "supervisor %d\n"
-                                              "supervisor-start %" PRIu64 "\n"
-                                              "state %s\n"
-                                              "exit %d\n"
-                                              "time %" PRId64 "\n",
-                                              status->pid, status->start_time, status->boot, status->supervisor,
-                                              status->supervisor_start, status->exited ? "exited" : "running",
-                                              status->exit_status, status->time);
+        _cleanup_free_ char *text =
+                xasprintf("version 1\n"
+                          "pid %d\n"
+                          "start %" PRIu64 "\n"
+                          "boot %s\n"
+                          "supervisor %d\n"
+                          "supervisor-start %" PRIu64 "\n"
+                          "state %s\n"
+                          "exit %d\n"
+                          "time %" PRId64 "\n",
+                          status->pid, status->start_time, status->boot, status->supervisor, status->supervisor_start,
+                          status->exited ? "exited" : "running", status->exit_status, status->time);
 
         return io_replace_file(path, text, strlen(text), 0600, false);
 }
@@ -45,8 +45,8 @@ int supervisor_status_read(const char *dir, struct supervisor_status *ret) {
         r = sscanf(text,
                    "version %d pid %d start %" SCNu64 " boot %63s supervisor %d supervisor-start %" SCNu64
                    " state %15s exit %d time %" SCNd64,
-                   &version, &status.pid, &status.start_time, status.boot, &status.supervisor,
-                   &status.supervisor_start, state, &status.exit_status, &status.time);
+                   &version, &status.pid, &status.start_time, status.boot, &status.supervisor, &status.supervisor_start,
+                   state, &status.exit_status, &status.time);
         if (r != 9 || version != 1 || status.pid <= 0 || status.supervisor <= 0)
                 return -EBADMSG;
         status.exited = streq(state, "exited");

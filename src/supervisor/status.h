@@ -11,14 +11,14 @@
 #include <sys/types.h>
 
 struct supervisor_status {
-        pid_t pid;                /* of the process */
-        uint64_t start_time;      /* clock ticks after boot */
-        char boot[64];            /* boot id: PIDs of another boot mean nothing */
-        pid_t supervisor;         /* PID of the supervisor */
+        pid_t pid;           /* of the process */
+        uint64_t start_time; /* clock ticks after boot */
+        char boot[64];       /* boot id: PIDs of another boot mean nothing */
+        pid_t supervisor;    /* PID of the supervisor */
         uint64_t supervisor_start;
         bool exited;
-        int exit_status;          /* as of waitpid(2), once exited */
-        int64_t time;             /* seconds since 1970: of the restore, or of the end */
+        int exit_status; /* as of waitpid(2), once exited */
+        int64_t time;    /* seconds since 1970: of the restore, or of the end */
 };
 
 /** Writes dir/status. @return 0 or -errno */

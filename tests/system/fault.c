@@ -43,7 +43,7 @@ static bool is_worker(void) {
         if (n <= 0)
                 return false;
         line[n] = '\0';
-        return (size_t) n > strlen(line) + 1 && strcmp(line + strlen(line) + 1, "worker") == 0;
+        return (size_t)n > strlen(line) + 1 && strcmp(line + strlen(line) + 1, "worker") == 0;
 }
 
 __attribute__((constructor)) static void setup(void) {
@@ -71,20 +71,20 @@ static int fault(const char *name) {
         return 0;
 }
 
-#define REAL(type, name) __extension__ (type) dlsym(RTLD_NEXT, name)
+#define REAL(type, name) __extension__(type) dlsym(RTLD_NEXT, name)
 
 /** Runs the real call unless it is to fail. */
-#define WRAP(name, call)                        \
-        do {                                    \
-                int number = fault(name);       \
-                if (number > 0) {               \
-                        errno = number;         \
-                        return -1;              \
-                }                               \
-                __auto_type result = (call);    \
-                if (number < 0)                 \
-                        raise(SIGKILL);         \
-                return result;                  \
+#define WRAP(name, call)                     \
+        do {                                 \
+                int number = fault(name);    \
+                if (number > 0) {            \
+                        errno = number;      \
+                        return -1;           \
+                }                            \
+                __auto_type result = (call); \
+                if (number < 0)              \
+                        raise(SIGKILL);      \
+                return result;               \
         } while (0)
 
 int renameat2(int old_dir, const char *old_path, int new_dir, const char *new_path, unsigned flags) {
@@ -99,18 +99,18 @@ int fsync(int fd) {
 }
 
 ssize_t write(int fd, const void *buffer, size_t n) {
-        ssize_t (*real)(int, const void *, size_t) = REAL(ssize_t (*)(int, const void *, size_t), "write");
+        ssize_t (*real)(int, const void *, size_t) = REAL(ssize_t(*)(int, const void *, size_t), "write");
         WRAP("write", real(fd, buffer, n));
 }
 
 ssize_t splice(int in, off_t *in_offset, int out, off_t *out_offset, size_t n, unsigned flags) {
         ssize_t (*real)(int, off_t *, int, off_t *, size_t, unsigned) =
-                REAL(ssize_t (*)(int, off_t *, int, off_t *, size_t, unsigned), "splice");
+                REAL(ssize_t(*)(int, off_t *, int, off_t *, size_t, unsigned), "splice");
         WRAP("splice", real(in, in_offset, out, out_offset, n, flags));
 }
 
 ssize_t recvmsg(int fd, struct msghdr *message, int flags) {
-        ssize_t (*real)(int, struct msghdr *, int) = REAL(ssize_t (*)(int, struct msghdr *, int), "recvmsg");
+        ssize_t (*real)(int, struct msghdr *, int) = REAL(ssize_t(*)(int, struct msghdr *, int), "recvmsg");
         ssize_t n = real(fd, message, flags);
         int number;
 

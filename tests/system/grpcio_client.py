@@ -11,8 +11,11 @@ Drives the daemon as somebody else's client would: with the stubs that PyPI's gr
     dump PID DIR NAME [CODEC]     checkpoints a process, which goes on
     restore PATH                  restores a checkpoint
     unimplemented                 calls DumpVM and a method that does not exist
-    deadline PID DIR NAME         a dump that is given up after 3 ms; the daemon serves on
+    deadline PID DIR NAME [S]     a dump that is given up after S seconds (0.003); the daemon serves on
+    cancel PID DIR NAME [S]       a dump that is cancelled after S seconds (0.5)
+    queries N PID…                N queries at once: on one connection, and each on its own
     error                         dumps a process that does not exist
+    statuses PID DIR NAME         wrong requests of every kind; PID runs, and the checkpoint NAME is in DIR
 
 Prints one JSON object: {"ok": true, …} or {"ok": false, "code": "NOT_FOUND", "message": "…"}. The exit code is 0 when
 that is what the command expects.
@@ -23,6 +26,7 @@ import os
 import pathlib
 import sys
 import tempfile
+import time
 
 import grpc
 
@@ -45,7 +49,7 @@ class Client:
     def __init__(self, socket):
         from daemon import daemon_pb2, daemon_pb2_grpc, query_pb2
 
-        self.daemon, self.query = daemon_pb2, query_pb2
+        self.socket, self.daemon, self.query = socket, daemon_pb2, query_pb2
         # gRPC's core derives :authority from the path unless it is told.
         self.channel = grpc.insecure_channel("unix:" + socket, options=[("grpc.default_authority", "localhost")])
         self.stub = daemon_pb2_grpc.DaemonStub(self.channel)
@@ -110,10 +114,37 @@ def unimplemented(client, _):
 
 
 def deadline(client, arguments):
-    pid, directory, name = arguments
+    pid, directory, name, *seconds = arguments
     request = client.dump_request(int(pid), Dir=directory, Name=name)
-    given_up = expect(grpc.StatusCode.DEADLINE_EXCEEDED, lambda: client.stub.Dump(request, timeout=0.003))
+    timeout = float(seconds[0]) if seconds else 0.003
+    given_up = expect(grpc.StatusCode.DEADLINE_EXCEEDED, lambda: client.stub.Dump(request, timeout=timeout))
     return {**given_up, "expected": given_up["expected"] and health(client, arguments)["ok"]}
+
+
+def cancel(client, arguments):
+    pid, directory, name, *seconds = arguments
+    call = client.stub.Dump.future(client.dump_request(int(pid), Dir=directory, Name=name), timeout=60)
+    time.sleep(float(seconds[0]) if seconds else 0.5)
+    if call.done():
+        return {"ok": False, "message": "the dump was over before it could be cancelled", "expected": False}
+    call.cancel()
+    try:
+        call.result()
+    except grpc.FutureCancelledError:
+        return {"ok": False, "code": call.code().name, "expected": health(client, arguments)["ok"]}
+    return {"ok": True, "expected": False}
+
+
+def queries(client, arguments):
+    count, *pids = (int(argument) for argument in arguments)
+    request = client.query.QueryReq(Type="process", PIDs=pids, Tree=True)
+    others = [Client(client.socket) for _ in range(count)]
+    calls = [each.stub.Query.future(request, timeout=60) for each in [client] * count + others]
+    for call in calls:
+        found = [state.PID for state in call.result().States]
+        if found != pids:
+            return {"ok": False, "message": f"{found} instead of {pids}"}
+    return {"ok": True, "calls": len(calls)}
 
 
 def error(client, _):
@@ -121,7 +152,68 @@ def error(client, _):
     return expect(grpc.StatusCode.NOT_FOUND, lambda: client.stub.Dump(request, timeout=30))
 
 
-COMMANDS = {f.__name__: f for f in (health, query, dump, restore, unimplemented, deadline, error)}
+def statuses(client, arguments):
+    """What each wrong request must be answered with, whatever else is said."""
+    code, daemon = grpc.StatusCode, client.daemon
+    pid, directory, name = int(arguments[0]), *arguments[1:]
+    call = client.stub
+
+    def dump_of(pid=pid, details=None, **fields):
+        request = client.dump_request(pid, **{"Dir": directory, "Name": "wrong", **fields})
+        if details is not None:
+            request.Details.CopyFrom(details)
+        return lambda: call.Dump(request, timeout=30)
+
+    wrong = {
+        "dump: no such PID": (code.NOT_FOUND, dump_of(ABSENT_PID)),
+        "dump: no PID": (code.INVALID_ARGUMENT, dump_of(details=daemon.Details())),
+        "dump: PID 0": (code.INVALID_ARGUMENT, dump_of(0)),
+        "dump: the largest PID": (code.INVALID_ARGUMENT, dump_of(4294967295)),
+        "dump: unknown codec": (code.INVALID_ARGUMENT, dump_of(Compression="rar")),
+        "dump: a path as the name": (code.INVALID_ARGUMENT, dump_of(Name="../wrong")),
+        "dump: a long name": (code.INVALID_ARGUMENT, dump_of(Name="n" * 300)),
+        "dump: the name exists": (code.ALREADY_EXISTS, dump_of(Name=name)),
+        "dump: streams": (code.UNIMPLEMENTED, dump_of(Streams=4)),
+        "dump: freeze only": (code.UNIMPLEMENTED, dump_of(Action=daemon.FREEZE_ONLY)),
+        "restore: nothing": (code.INVALID_ARGUMENT, lambda: call.Restore(daemon.RestoreReq(Type="process"), timeout=30)),
+        "restore: no such file": (
+            code.NOT_FOUND,
+            lambda: call.Restore(daemon.RestoreReq(Type="process", Path=directory + "/none"), timeout=30),
+        ),
+        "restore: the PID is taken": (
+            code.ALREADY_EXISTS,
+            lambda: call.Restore(daemon.RestoreReq(Type="process", Path=f"{directory}/{name}.tar.zst"), timeout=30),
+        ),
+        "query: no such PID": (
+            code.NOT_FOUND,
+            lambda: call.Query(client.query.QueryReq(Type="process", PIDs=[ABSENT_PID]), timeout=30),
+        ),
+        "query: no PID": (
+            code.INVALID_ARGUMENT,
+            lambda: call.Query(client.query.QueryReq(Type="process"), timeout=30),
+        ),
+        "garbage": (code.INVALID_ARGUMENT, lambda: client.raw("/daemon.Daemon/Query", b"\xff\xff\xff")),
+        "too large": (
+            code.RESOURCE_EXHAUSTED,
+            lambda: client.raw("/daemon.Daemon/Query", b"\n\x80\x80\x80\x10" + b"x" * (32 << 20)),
+        ),
+    }
+    for method in ("Run", "Manage", "Freeze", "Unfreeze", "List", "Get", "Kill", "Delete", "DumpVM", "RestoreVM",
+                   "GetCheckpoint", "ListCheckpoints", "DeleteCheckpoint", "CreateUnixSocket"):
+        wrong[method] = (code.UNIMPLEMENTED, lambda method=method: client.raw("/daemon.Daemon/" + method))
+
+    different = {}
+    for what, (expected, request) in wrong.items():
+        answer = expect(expected, request)
+        if not answer.pop("expected") or not answer["message"]:
+            different[what] = {**answer, "wanted": expected.name}
+    return {"ok": not different, "checked": len(wrong), "different": different}
+
+
+COMMANDS = {
+    f.__name__: f
+    for f in (health, query, dump, restore, unimplemented, deadline, cancel, queries, error, statuses)
+}
 
 
 def main():

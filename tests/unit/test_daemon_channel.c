@@ -28,7 +28,7 @@ static uint8_t *progress_frame(uint64_t done, size_t *size) {
 }
 
 static void test_pieces(void **unused) {
-        (void) unused;
+        (void)unused;
         struct channel_buffer buffer = { 0 };
         int pair[2];
         uint64_t expected = 0;
@@ -61,7 +61,7 @@ static void test_pieces(void **unused) {
 }
 
 static void test_garbage(void **unused) {
-        (void) unused;
+        (void)unused;
         static const struct {
                 uint32_t length;
                 const char *bytes;

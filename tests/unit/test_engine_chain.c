@@ -30,12 +30,12 @@ static struct trace *trace;
 static char root[] = "/tmp/stasis-test.XXXXXX";
 
 static int setup(void **unused) {
-        (void) unused;
+        (void)unused;
         return mkdtemp(root) ? setenv("STASIS_RUN_DIR", root, 1) : -1;
 }
 
 static int teardown(void **unused) {
-        (void) unused;
+        (void)unused;
         return io_remove_tree(root);
 }
 
@@ -104,7 +104,7 @@ static void expect_events(struct trace *t, const char *expected) {
 }
 
 static void test_order_and_times(void **unused) {
-        (void) unused;
+        (void)unused;
         struct trace t = { 0 };
 
         assert_int_equal(run(&t, NULL), 0);
@@ -117,7 +117,7 @@ static void test_order_and_times(void **unused) {
 }
 
 static void test_failure_undoes(void **unused) {
-        (void) unused;
+        (void)unused;
         struct trace t = { .fail_in_last = true };
         _cleanup_error_ struct st_error *error = NULL;
 
@@ -127,7 +127,7 @@ static void test_failure_undoes(void **unused) {
 }
 
 static void test_cancelled_between(void **unused) {
-        (void) unused;
+        (void)unused;
         struct trace t = { .cancel_in_first = true };
 
         assert_int_equal(run(&t, NULL), -ECANCELED);

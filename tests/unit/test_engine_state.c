@@ -27,17 +27,17 @@ static char *write_state(void) {
         };
         struct st_dump dump = { .req = &req, .criu = &criu, .state = &process };
 
-        req.type = (char *) "process";
+        req.type = (char *)"process";
         process.has_pid = 1;
         process.pid = 42;
-        process.cmdline = (char *) "program \"with\" quotes";
+        process.cmdline = (char *)"program \"with\" quotes";
         criu.has_shell_job = criu.shell_job = 1;
         criu.has_ghost_limit = 1; /* of no use to a restore: not kept */
         return state_to_json(&dump, &analysis);
 }
 
 static void test_round_trip(void **unused) {
-        (void) unused;
+        (void)unused;
         _cleanup_free_ char *text = write_state();
         _cleanup_(saved_state_freep) struct saved_state *saved = NULL;
         _cleanup_error_ struct st_error *error = NULL;
@@ -56,7 +56,7 @@ static void test_round_trip(void **unused) {
 }
 
 static void test_truncated(void **unused) {
-        (void) unused;
+        (void)unused;
         _cleanup_free_ char *text = write_state();
 
         for (size_t length = strlen(text); length-- > 0;) {
@@ -76,7 +76,7 @@ static void refuse(const char *text, int number, const char *expected) {
 }
 
 static void test_refused(void **unused) {
-        (void) unused;
+        (void)unused;
         refuse("[]", -EBADMSG, "not readable");
         refuse("{\"version\":1}", -EBADMSG, "not readable");
         refuse("{\"version\":99,\"type\":\"process\",\"criu\":{},\"state\":{},\"tasks\":[],\"pipes\":[]}", -EOPNOTSUPP,

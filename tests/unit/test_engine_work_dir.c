@@ -23,14 +23,14 @@
 static char root[] = "/tmp/stasis-test.XXXXXX";
 
 static int setup(void **unused) {
-        (void) unused;
+        (void)unused;
         if (!mkdtemp(root))
                 return -1;
         return setenv("STASIS_RUN_DIR", root, 1);
 }
 
 static int teardown(void **unused) {
-        (void) unused;
+        (void)unused;
         return io_remove_tree(root);
 }
 
@@ -47,7 +47,7 @@ static char *make_partial(const char *work_dir) {
 }
 
 static void test_own(void **unused) {
-        (void) unused;
+        (void)unused;
         _cleanup_free_ char *a = NULL, *b = NULL;
 
         assert_int_equal(work_dir_new(&a, NULL), 0);
@@ -66,7 +66,7 @@ static void test_own(void **unused) {
 }
 
 static void test_killed(void **unused) {
-        (void) unused;
+        (void)unused;
         _cleanup_free_ char *dir = NULL, *partial = NULL;
         int ready[2], status;
 
@@ -75,8 +75,8 @@ static void test_killed(void **unused) {
         assert_int_equal(pipe(ready), 0);
         pid_t child = fork();
         if (child == 0) {
-                (void) work_dir_lock(dir, NULL);
-                (void) !write(ready[1], "x", 1);
+                (void)work_dir_lock(dir, NULL);
+                (void)!write(ready[1], "x", 1);
                 for (;;)
                         pause();
         }
@@ -97,7 +97,7 @@ static void test_killed(void **unused) {
 
 /** A record is only believed when it names what stasis itself would have made. */
 static void test_foreign_record(void **unused) {
-        (void) unused;
+        (void)unused;
         _cleanup_free_ char *dir = NULL, *precious = path_join(root, "precious");
 
         assert_int_equal(mkdir(precious, 0700), 0);

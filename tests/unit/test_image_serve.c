@@ -41,7 +41,8 @@ static void rig_write(struct rig *rig, enum image_format format) {
 static void rig_start(struct rig *rig, uint64_t budget) {
         struct st_error *error = NULL;
         assert_ok(image_open(rig->path, &rig->image, &error), error);
-        assert_ok(serve_start(rig->image, rig->directory, budget, rig->directory, NULL, NULL, &rig->serve, &error), error);
+        assert_ok(serve_start(rig->image, rig->directory, budget, rig->directory, NULL, NULL, &rig->serve, &error),
+                  error);
         _cleanup_free_ char *path = path_join(rig->directory, STREAMER_SERVE_SOCKET);
         rig->connection = io_connect_unix(path); /* fails when damage was found already */
 }

@@ -202,7 +202,7 @@ static void test_cancel(void **state) {
         remove_directory(directory);
 }
 
-/** In a child with a mount namespace of its own: a file system of 1 MiB. @return 0, 77: not permitted, else the line that failed */
+/** In a child with a mount namespace of its own: a file system of 1 MiB. @return 0; 77: not permitted; else what failed */
 static int fill_disk(const char *directory, enum image_format format) {
         if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
             mount("tmpfs", directory, "tmpfs", 0, "size=1m") < 0)
@@ -223,7 +223,8 @@ static int fill_disk(const char *directory, enum image_format format) {
         store = store_new(0, directory); /* spilling fills it too */
         struct store_file *file = store_add(store, "pages-1.img", NULL);
         uint8_t *bytes = make_bytes(2 * MIB, 1);
-        if (store_append(store, file, bytes, 2 * MIB, &error) != -ENOSPC || !strstr(st_error_message(error), "disk full"))
+        if (store_append(store, file, bytes, 2 * MIB, &error) != -ENOSPC ||
+            !strstr(st_error_message(error), "disk full"))
                 return 4;
         free(bytes);
         store_free(store);

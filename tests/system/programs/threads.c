@@ -14,7 +14,7 @@ static atomic_ulong counters[THREADS];
 
 static void *count(void *counter) {
         for (;;) {
-                atomic_fetch_add((atomic_ulong *) counter, 1);
+                atomic_fetch_add((atomic_ulong *)counter, 1);
                 usleep(1000);
         }
         return NULL;

@@ -17,14 +17,14 @@
 static volatile sig_atomic_t asked;
 
 static void on_signal(int number) {
-        (void) number;
+        (void)number;
         asked = 1;
 }
 
 static uint64_t now_us(void) {
         struct timespec ts;
         clock_gettime(CLOCK_MONOTONIC, &ts);
-        return (uint64_t) ts.tv_sec * 1000000 + (uint64_t) ts.tv_nsec / 1000;
+        return (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
 }
 
 static void fill(uint64_t *memory, size_t bytes) {
@@ -67,7 +67,7 @@ int main(int argc, char **argv) {
                         FILE *f = fopen(argv[2], "w");
                         if (!f)
                                 return 1;
-                        fprintf(f, "%llu %s\n", (unsigned long long) gap,
+                        fprintf(f, "%llu %s\n", (unsigned long long)gap,
                                 checksum(memory, bytes) == expected ? "intact" : "damaged");
                         fclose(f);
                         gap = 0;

@@ -40,7 +40,7 @@ static void relay(const struct sockaddr_un *address, int parent) {
         unsigned long token;
         int fd = socket(AF_UNIX, SOCK_STREAM, 0);
 
-        if (fd < 0 || connect(fd, (const struct sockaddr *) address, sizeof(*address)) < 0)
+        if (fd < 0 || connect(fd, (const struct sockaddr *)address, sizeof(*address)) < 0)
                 die("connect");
         while (read(parent, &token, sizeof(token)) == sizeof(token)) {
                 (*counter)++;
@@ -62,7 +62,7 @@ int main(int argc, char **argv) {
         counter = mmap(NULL, sizeof(*counter), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
         listener = socket(AF_UNIX, SOCK_STREAM, 0);
         if (counter == MAP_FAILED || listener < 0 ||
-            bind(listener, (const struct sockaddr *) &address, sizeof(address)) < 0 || listen(listener, 1) < 0 ||
+            bind(listener, (const struct sockaddr *)&address, sizeof(address)) < 0 || listen(listener, 1) < 0 ||
             socketpair(AF_UNIX, SOCK_STREAM, 0, pair) < 0)
                 die("setup");
 
