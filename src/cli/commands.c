@@ -17,6 +17,8 @@ const struct command *const commands[] = {
         &command_daemon_status,
         &command_daemon_check,
         &command_check,
+        &command_checkpoint,
+        &command_checkpoint_verify,
         &command_plugin,
         &command_plugin_list,
         &command_plugin_features,

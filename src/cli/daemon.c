@@ -37,7 +37,7 @@ static int run_start(struct cli *cli, struct st_error **err) {
         cli_begin_work(cli);
         (void)logger_level_from_text(st_arguments_string(cli->arguments, "LogLevel"), &level);
         logger_set_level(level);
-        logger_set_target(logger_default_target(), NULL, NULL);
+        logger_set_target(cli->json ? LOGGER_JSON : logger_default_target(), NULL, NULL);
         return daemon_run(cli->arguments, err);
 }
 
@@ -184,7 +184,7 @@ const struct command command_daemon = {
 const struct command command_daemon_start = {
         .path = "daemon start",
         .summary = "Runs the daemon in the foreground, until SIGTERM or SIGINT",
-        .examples = "daemon start --address /run/stasis.sock",
+        .examples = "daemon start --address /run/stasis.sock\ndaemon start --json 2>/var/log/stasis/daemon.json",
         .config = true,
         .run = run_start,
 };

@@ -364,7 +364,12 @@ kill_point() { # kill_point POINT [--stop]
         grep -q 'worker killed by SIGKILL' "$T/out" || { cat "$T/out"; return 1; }
         wait_for "[ -z \"\$(ls -A $T/run/w)\" ]" 5
         goes_on || { echo "after $*"; return 1; }
-        [ "$1" = renameat2:1:after ] || nothing_left
+        if [ "$1" = renameat2:1:after ]; then
+                # Committed, but nobody could say so: it is whole.
+                "$STASIS" checkpoint verify "$T"/ckpt/killed*
+        else
+                nothing_left
+        fi
         stop_daemon
 }
 

@@ -145,12 +145,21 @@ time.sleep(1000)' "$T/dir" $'li\nne\xff\xc3'
         [[ "$output" == *ALREADY_EXISTS*"PID $pid is taken"* ]]
 }
 
-# raw PATH [CURL ARGUMENT…]: a request with an empty message; headers and trailers in $T/head, the body in $T/body.
+# raw PATH [FRAME [CURL ARGUMENT…]]: a request, of an empty message unless told (as printf(1) has it); headers and
+# trailers in $T/head, the body in $T/body. Some versions of curl lose an answer that comes before they have sent all, and
+# end with 92: an error may do so (RFC 9113, 8.1).
 raw() {
-        printf '\0\0\0\0\0' >"$T/frame"
-        curl --silent --show-error --max-time 20 --http2-prior-knowledge --unix-socket "$T/sock" --data-binary "@$T/frame" \
-                -H 'content-type: application/grpc' -H 'te: trailers' -D "$T/head" -o "$T/body" "${@:2}" \
-                "http://localhost$1" 3>&-
+        local i
+        # shellcheck disable=SC2059
+        printf "${2:-\\0\\0\\0\\0\\0}" >"$T/frame"
+        for ((i = 0; i < 20; i++)); do
+                rm -f "$T/head"
+                : >"$T/body"
+                curl --silent --show-error --max-time 20 --http2-prior-knowledge --unix-socket "$T/sock" \
+                        --data-binary "@$T/frame" -H "content-type: ${type:-application/grpc}" -H 'te: trailers' \
+                        -D "$T/head" -o "$T/body" "${@:3}" "http://localhost$1" 3>&- && return 0 || [ $? = 92 ] || return 1
+        done
+        return 1
 }
 
 header() { tr -d '\r' <"$T/head" | sed -n "s/^$1: //p" | tail -n 1; }
@@ -179,24 +188,38 @@ assert compressed == 0 and length == len(data) - 5 and b"CRIU" in data, data' "$
         [[ "$(header grpc-message)" == *"names no process"* ]]
 }
 
+# Answered, but not with success.
+is_refused() {
+        [ -s "$T/head" ] && ! grep -q '^grpc-status: 0' "$T/head"
+}
+
 @test "curl: what is no gRPC is refused, and the daemon serves on" {
         curl --version | grep -q HTTP2 || skip "this curl has no HTTP/2"
         start_daemon
-        raw /daemon.Daemon/HealthCheck -H 'content-type: text/plain'
+        type=text/plain raw /daemon.Daemon/HealthCheck
         head -n 1 "$T/head" | grep -q '^HTTP/2 415'
-        raw /daemon.Daemon/HealthCheck -X PUT
-        ! grep -q '^grpc-status: 0' "$T/head" || return 1
-        # HTTP/1, noise, a frame that says more than comes, one that is larger than anything may be.
+        raw /daemon.Daemon/HealthCheck '' -X PUT
+        is_refused
+        # A message that is longer than what comes, one that is longer than any may be, a compressed one, two instead of one.
+        for frame in '\0\0\0\0\377' '\0\377\377\377\377' '\1\0\0\0\0' '\0\0\0\0\0\0\0\0\0\0' '\0'; do
+                raw /daemon.Daemon/HealthCheck "$frame"
+                is_refused || { echo "$frame"; cat "$T/head"; return 1; }
+        done
+        raw /daemon.Daemon/HealthCheck '\0\377\377\377\377'
+        [ "$(header grpc-status)" = 8 ]
+        raw /daemon.Daemon/HealthCheck '\1\0\0\0\0'
+        [ "$(header grpc-status)" = 12 ]
+        # HTTP/1, and noise.
         run curl --silent --max-time 5 --http1.1 --unix-socket "$T/sock" http://localhost/ 3>&-
         [ "$status" -ne 0 ]
-        [[ "$output" != *"200 OK"* ]]
-        head -c 100000 /dev/urandom | timeout 5 curl --silent --max-time 2 --unix-socket "$T/sock" telnet://localhost >/dev/null 3>&- || true
-        printf '\0\0\0\0\377' >"$T/frame-short"
-        raw /daemon.Daemon/Query --data-binary "@$T/frame-short" || true
-        ! grep -q '^grpc-status: 0' "$T/head" || return 1
-        printf '\0\377\377\377\377' >"$T/frame-large"
-        raw /daemon.Daemon/Query --data-binary "@$T/frame-large" || true
-        ! grep -q '^grpc-status: 0' "$T/head" || return 1
+        head -c 100000 /dev/urandom | timeout 5 python3 -c 'import socket, sys
+s = socket.socket(socket.AF_UNIX)
+s.connect(sys.argv[1])
+try:
+    s.sendall(sys.stdin.buffer.read())
+    assert len(s.recv(65536)) < 1000
+except (BrokenPipeError, ConnectionResetError):
+    pass' "$T/sock"
         raw /grpc.health.v1.Health/Check
         [ "$(header grpc-status)" = 0 ]
         alive "$daemon"
