@@ -14,6 +14,7 @@
 struct dump_context {
         struct st_dump dump; /* first: a struct st_dump of the chain is one of these */
         enum image_format format;
+        bool named_by_default;             /* the name was ours to choose: then it is made unique */
         char *partial;                     /* hidden path of the checkpoint while it is written */
         bool stop;                         /* end the target once the checkpoint is committed */
         struct process_analysis *analysis; /* of the tree */

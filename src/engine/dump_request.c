@@ -71,6 +71,7 @@ int dump_defaults(struct st_dump *dump, struct st_dump_next *next, struct st_err
         if (isempty(dump->req->name)) {
                 free(dump->req->name);
                 dump->req->name = default_name(dump->req);
+                context->named_by_default = true;
         }
 
         if (!criu->has_log_level || criu->log_level <= 0) {
@@ -202,21 +203,41 @@ static int prepare_destination(struct st_dump *dump, const char *dir, struct st_
         return probe_directory(dir, err);
 }
 
-int dump_storage(struct st_dump *dump, struct st_dump_next *next, struct st_error **err) {
+/* More dumps of one process within a second than this are not for anybody to keep apart by name. */
+#define DEFAULT_NAMES_MAX 1000
+
+/** Sets the final path; of a default name the first one that is free: NAME, NAME-2, …. */
+static int choose_destination(struct st_dump *dump, const char *dir, struct st_error **err) {
         struct dump_context *context = dump_context(dump);
-        _cleanup_free_ char *dir = NULL, *name = NULL, *made = NULL;
+        const char *suffix = image_format_suffix(context->format);
+        struct stat st;
+
+        for (unsigned i = 1; i <= DEFAULT_NAMES_MAX; i++) {
+                _cleanup_free_ char *name = i == 1 ? xasprintf("%s%s", dump->req->name, suffix)
+                                                   : xasprintf("%s-%u%s", dump->req->name, i, suffix);
+
+                if (!path_is_name(name))
+                        return st_error_set(err, ENAMETOOLONG, "the name '%s' is too long for a file", name);
+                free(dump->destination);
+                dump->destination = path_join(dir, name);
+                if (!context->named_by_default || lstat(dump->destination, &st) < 0)
+                        break;
+        }
+        context->partial = image_partial_path(dump->destination, operation_id(dump->operation));
+        return 0;
+}
+
+int dump_storage(struct st_dump *dump, struct st_dump_next *next, struct st_error **err) {
+        _cleanup_free_ char *dir = NULL, *made = NULL;
         int r;
 
         if (strstr(dump->req->dir, "://"))
                 return st_error_set(err, EOPNOTSUPP, "no plugin for the storage %s is loaded", dump->req->dir);
 
         dir = path_absolute(dump->req->dir);
-        name = xasprintf("%s%s", dump->req->name, image_format_suffix(context->format));
-        if (!path_is_name(name))
-                return st_error_set(err, ENAMETOOLONG, "the name '%s' is too long for a file", name);
-        dump->destination = path_join(dir, name);
-        context->partial = image_partial_path(dump->destination, operation_id(dump->operation));
-
+        r = choose_destination(dump, dir, err);
+        if (r < 0)
+                return r;
         made = first_missing(dir);
         r = prepare_destination(dump, dir, err);
         if (r >= 0)

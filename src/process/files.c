@@ -185,7 +185,8 @@ int files_each(int proc_fd, unsigned detail, files_fn call, void *userdata) {
                 return errno == ENOENT ? -ESRCH : -errno;
         dir = fdopendir(dir_fd);
         if (!dir) {
-                int r = -errno;
+                /* Its fstat(2) counts the descriptors, and finds no process. */
+                int r = errno == ENOENT ? -ESRCH : -errno;
                 close(dir_fd);
                 return r;
         }

@@ -232,7 +232,7 @@ time.sleep(30)' "$T/sock" >/dev/null 2>&1 3>&- &
         goes_on
         # Nor has its supervisor anything of the daemon's sockets.
         supervisor=$(awk '/^PPid/ { print $2 }' "/proc/$pid/status")
-        [ "$(cat "/proc/$supervisor/comm")" = stasis-supervi ]
+        [ "$(cat "/proc/$supervisor/comm")" = stasis-supervis ]
         [ "$(find "/proc/$supervisor/fd" -mindepth 1 -lname 'socket:*' | wc -l)" = 0 ]
         [ "$(descriptors "$supervisor")" -le 5 ] || { ls -l "/proc/$supervisor/fd"; return 1; }
 }
