@@ -31,6 +31,7 @@ static const struct dump_step {
         { { "fill state", dump_fill_state }, BUILT_IN, false },
         { { "detect io_uring", dump_detect_io_uring }, BUILT_IN, false },
         { { "external files", dump_external_files }, BUILT_IN, false },
+        { { "file locks", dump_file_locks }, BUILT_IN, false },
         { { "network options", dump_network }, BUILT_IN, false },
         { { "save state", dump_save_state }, BUILT_IN, false },
         { { "check CRIU", dump_check_criu }, BUILT_IN, false },

@@ -42,6 +42,7 @@ int dump_shell_job(struct st_dump *dump, struct st_dump_next *next, struct st_er
 int dump_fill_state(struct st_dump *dump, struct st_dump_next *next, struct st_error **err);
 int dump_detect_io_uring(struct st_dump *dump, struct st_dump_next *next, struct st_error **err);
 int dump_external_files(struct st_dump *dump, struct st_dump_next *next, struct st_error **err);
+int dump_file_locks(struct st_dump *dump, struct st_dump_next *next, struct st_error **err);
 int dump_network(struct st_dump *dump, struct st_dump_next *next, struct st_error **err);
 int dump_save_state(struct st_dump *dump, struct st_dump_next *next, struct st_error **err);
 int dump_check_criu(struct st_dump *dump, struct st_dump_next *next, struct st_error **err);

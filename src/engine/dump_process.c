@@ -11,6 +11,7 @@
 #include "base/text.h"
 #include "engine/dump_context.h"
 #include "engine/state.h"
+#include "process/locks.h"
 #include "process/proc.h"
 
 int dump_find_pid(struct st_dump *dump, struct st_dump_next *next, struct st_error **err) {
@@ -118,6 +119,12 @@ int dump_external_files(struct st_dump *dump, struct st_dump_next *next, struct 
                                 dump,
                                 "descriptor %d of process %d is a pipe to a process outside: its restore needs --out FILE",
                                 pipes->items[i].fd, pipes->items[i].pid);
+        return st_dump_proceed(next, dump, err);
+}
+
+int dump_file_locks(struct st_dump *dump, struct st_dump_next *next, struct st_error **err) {
+        detected(dump, process_has_file_locks(dump->state), "file_locks", &dump->criu->has_file_locks,
+                 &dump->criu->file_locks);
         return st_dump_proceed(next, dump, err);
 }
 

@@ -14,8 +14,8 @@
 #include "engine/restore_context.h"
 #include "process/proc.h"
 
-/* A zombie whose parent reaps late (PID 1 of some machines takes a second) is worth a moment. */
-#define ZOMBIE_WAIT_MS 5000
+/* A zombie whose parent reaps late (PID 1 of some machines takes seconds) is worth a moment. */
+#define ZOMBIE_WAIT_MS 10000
 #define ZOMBIE_STEP_MS 20
 
 /**

@@ -134,6 +134,23 @@ redis() {
 @test "redis with 200 MB and a client that writes while it is dead, through the daemon" { redis daemon; }
 @test "redis with 200 MB and a client that writes while it is dead, without" { redis no-server --compression none; }
 
+@test "a process that holds file locks, with no option" {
+        cat >"$T/program.py" <<'END'
+import fcntl, sys, time
+held = open(sys.argv[1], "w")
+fcntl.flock(held, fcntl.LOCK_EX)
+ranged = open(sys.argv[1] + ".posix", "w")
+fcntl.lockf(ranged, fcntl.LOCK_EX, 10)
+print("held", file=open(sys.argv[2], "w"), flush=True)
+time.sleep(1000)
+END
+        target python3 "$T/program.py" "$T/lock" "$T/ready"
+        wait_for "[ -s $T/ready ]"
+        roundtrip no-server
+        flock --nonblock "$T/lock" true && return 1
+        [ "$(grep -c " $pid " /proc/locks)" = 2 ]
+}
+
 @test "a dump leaves its target running, again and again" {
         # shellcheck disable=SC2016
         target sh -c 'i=0; while :; do i=$((i + 1)); echo $i >>"$0"; sleep 0.02; done' "$T/count"
