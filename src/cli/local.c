@@ -3,6 +3,7 @@
 /* Operations in this process, for --no-server. */
 
 #include <errno.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -66,6 +67,7 @@ int local_operate(struct cli *cli, const struct local_work *work, struct st_erro
         if (r < 0)
                 return r;
         crash_handler_install();
+        umask(0077); /* as the daemon: what a checkpoint holds is nobody else's */
         engine_load_plugins(cli->arguments);
 
         r = run_operation(cli, work, profile, err);

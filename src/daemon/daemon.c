@@ -69,8 +69,13 @@ static int on_child(sd_event_source *source, const struct signalfd_siginfo *info
 
         (void)source;
         (void)info;
-        while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
-                workers_child_ended(daemon->service.workers, pid, status);
+        while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+                /* A child of a CRIU that was killed may ask to be traced, by whoever is its parent now: that is us. */
+                if (WIFSTOPPED(status))
+                        (void)kill(pid, SIGKILL);
+                else
+                        workers_child_ended(daemon->service.workers, pid, status);
+        }
         return 0;
 }
 
@@ -99,19 +104,21 @@ static int watch_signals(struct daemon *daemon, struct st_error **err) {
 static int listen_at(struct daemon *daemon, struct st_error **err) {
         _cleanup_free_ char *directory = path_directory(daemon->address);
         _cleanup_free_ char *lock = xasprintf("%s.lock", daemon->address);
+        _cleanup_close_ int fd = -EBADF;
         int r;
 
         r = io_make_directories(directory, 0755);
         if (r < 0)
                 return st_error_errno(err, r, "cannot make %s", directory);
-        daemon->lock_fd = open(lock, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-        if (daemon->lock_fd < 0)
+        fd = open(lock, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+        if (fd < 0)
                 return st_error_errno(err, errno, "cannot open %s", lock);
-        if (flock(daemon->lock_fd, LOCK_EX | LOCK_NB) < 0) {
+        if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
                 st_error_set(err, EADDRINUSE, "another daemon serves %s", daemon->address);
                 st_error_hint(err, "see 'stasis daemon status'; stop it with 'stasis daemon stop'");
                 return -EADDRINUSE;
         }
+        daemon->lock_fd = TAKE_FD(fd); /* the address is ours from here on, to remove too */
         (void)unlink(daemon->address);
         r = io_listen_unix(daemon->address, 0600, 128);
         if (r < 0)

@@ -115,8 +115,10 @@ static void death_error(const struct worker *worker, struct st_error **err) {
         else
                 st_error_set(err, EPROTO, "worker %s", how);
         st_error_wrap(err, "%s of %s failed", worker->kind, worker->target);
-        st_error_hint(err, isempty(worker->plugin) ? "the target goes on living; see the daemon's log"
-                                                   : "the target goes on living; update or remove the plugin");
+        if (!isempty(worker->plugin))
+                st_error_hint(err, "update or remove the plugin");
+        else
+                st_error_hint(err, "see the daemon's log");
 }
 
 static void worker_end(struct worker *worker) {

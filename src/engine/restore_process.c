@@ -4,6 +4,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
@@ -123,9 +124,28 @@ int restore_inherit_files(struct st_restore *restore, struct st_restore_next *ne
         return r;
 }
 
+static bool is_needed(const struct saved_state *saved, unsigned index) {
+        for (size_t i = 0; saved && i < saved->n_ptys; i++)
+                if (saved->ptys[i] == index)
+                        return true;
+        return false;
+}
+
+/** The master of a new terminal. The kernel gives the lowest index that is free: those that the tree's own need are passed over. */
+static int open_master(const struct saved_state *saved) {
+        int master = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+        unsigned index;
+
+        if (master < 0 || ioctl(master, TIOCGPTN, &index) < 0 || !is_needed(saved, index))
+                return master;
+        int next = open_master(saved);
+        close(master);
+        return next;
+}
+
 /** A fresh terminal that we lead a session on: what was a shell's job gets it in the place of the shell's. */
-static int make_terminal(int *ret_master, int *ret_slave, struct st_error **err) {
-        _cleanup_close_ int master = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+static int make_terminal(const struct saved_state *saved, int *ret_master, int *ret_slave, struct st_error **err) {
+        _cleanup_close_ int master = open_master(saved);
         _cleanup_close_ int slave = -EBADF;
 
         if (master < 0 || grantpt(master) < 0 || unlockpt(master) < 0)
@@ -140,6 +160,8 @@ static int make_terminal(int *ret_master, int *ret_slave, struct st_error **err)
                 st_error_hint(err, "run it from a terminal, or by 'setsid --wait'");
                 return -number;
         }
+        /* Its end, when the restore fails, must not be the end of the session's leader. */
+        (void)signal(SIGHUP, SIG_IGN);
         if (ioctl(slave, TIOCSCTTY, 0) < 0)
                 return st_error_errno(err, errno, "cannot make the terminal the job's own");
         *ret_master = TAKE_FD(master);
@@ -166,7 +188,7 @@ int restore_terminal(struct st_restore *restore, struct st_restore_next *next, s
         if (st_operation_no_server(restore->operation) && isatty(STDIN_FILENO))
                 use_terminal(context, (const int[]){ STDIN_FILENO, STDIN_FILENO, STDIN_FILENO });
         else {
-                r = make_terminal(&context->pty, &slave, err);
+                r = make_terminal(context->saved, &context->pty, &slave, err);
                 if (r < 0)
                         return r;
                 use_terminal(context, (const int[]){ slave, slave, slave });

@@ -28,12 +28,11 @@ static json_t *tasks_to_json(const struct process_analysis *analysis) {
         return tasks;
 }
 
-static json_t *terminals_to_json(const struct process_fds *terminals) {
+static json_t *ptys_to_json(const struct process_analysis *analysis) {
         json_t *list = json_array();
 
-        for (size_t i = 0; i < terminals->n; i++)
-                json_array_append_new(list, json_pack("{s:I,s:I}", "dev", (json_int_t)terminals->items[i].dev, "rdev",
-                                                      (json_int_t)terminals->items[i].rdev));
+        for (size_t i = 0; i < analysis->n_ptys; i++)
+                json_array_append_new(list, json_integer((json_int_t)analysis->ptys[i]));
         return list;
 }
 
@@ -72,12 +71,11 @@ static json_t *criu_to_json(const Criu__CriuOpts *dumped) {
 }
 
 char *state_to_json(const struct st_dump *dump, const struct process_analysis *analysis) {
-        json_t *root =
-                json_pack("{s:i,s:s,s:s,s:I,s:s,s:o,s:o,s:o,s:o,s:o}", "version", STATE_VERSION, "stasis",
-                          STASIS_VERSION, "type", dump->req->type, "time", (json_int_t)time(NULL), "boot",
-                          proc_boot_id(), "criu", criu_to_json(dump->criu), "state",
-                          message_to_json(&dump->state->base), "tasks", tasks_to_json(analysis), "terminals",
-                          terminals_to_json(&analysis->terminals), "pipes", pipes_to_json(&analysis->external_pipes));
+        json_t *root = json_pack("{s:i,s:s,s:s,s:I,s:s,s:o,s:o,s:o,s:o,s:o}", "version", STATE_VERSION, "stasis",
+                                 STASIS_VERSION, "type", dump->req->type, "time", (json_int_t)time(NULL), "boot",
+                                 proc_boot_id(), "criu", criu_to_json(dump->criu), "state",
+                                 message_to_json(&dump->state->base), "tasks", tasks_to_json(analysis), "ptys",
+                                 ptys_to_json(analysis), "pipes", pipes_to_json(&analysis->external_pipes));
         char *text = json_dumps(root, JSON_COMPACT);
 
         json_decref(root);
@@ -128,14 +126,26 @@ static int pipes_from_json(json_t *list, struct saved_state *saved, struct st_er
         return 0;
 }
 
+static int ptys_from_json(json_t *list, struct saved_state *saved, struct st_error **err) {
+        size_t n = json_array_size(list), i;
+        json_t *item;
+
+        if (n > PIPES_MAX)
+                return st_error_set(err, EBADMSG, "it names %zu terminals", n);
+        saved->ptys = xcalloc(n + 1, sizeof(*saved->ptys));
+        json_array_foreach(list, i, item) saved->ptys[i] = (unsigned)json_integer_value(item);
+        saved->n_ptys = n;
+        return 0;
+}
+
 static int parse(json_t *root, struct saved_state *saved, struct st_error **err) {
-        json_t *criu, *state, *tasks, *pipes;
+        json_t *criu, *state, *tasks, *ptys, *pipes;
         const char *type;
         json_error_t why;
         int version, r;
 
-        if (json_unpack_ex(root, &why, 0, "{s:i,s:s,s:o,s:o,s:o,s:o}", "version", &version, "type", &type, "criu",
-                           &criu, "state", &state, "tasks", &tasks, "pipes", &pipes) < 0)
+        if (json_unpack_ex(root, &why, 0, "{s:i,s:s,s:o,s:o,s:o,s:o,s:o}", "version", &version, "type", &type, "criu",
+                           &criu, "state", &state, "tasks", &tasks, "ptys", &ptys, "pipes", &pipes) < 0)
                 return st_error_set(err, EBADMSG, "%s", why.text);
         if (version > STATE_VERSION)
                 return st_error_set(err, EOPNOTSUPP, "it was written by a newer stasis (version %d, this one knows %d)",
@@ -148,6 +158,8 @@ static int parse(json_t *root, struct saved_state *saved, struct st_error **err)
                 r = message_from_json(&saved->state->base, state, err);
         if (r >= 0)
                 r = tasks_from_json(tasks, saved, err);
+        if (r >= 0)
+                r = ptys_from_json(ptys, saved, err);
         if (r >= 0)
                 r = pipes_from_json(pipes, saved, err);
         return r;
@@ -176,6 +188,7 @@ struct saved_state *saved_state_free(struct saved_state *saved) {
         message_freep(&saved->criu);
         message_freep(&saved->state);
         free(saved->tasks);
+        free(saved->ptys);
         free(saved->pipes);
         free(saved);
         return NULL;

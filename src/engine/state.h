@@ -8,7 +8,7 @@
  *     "criu": { options of the dump that the restore must repeat },
  *     "state": { daemon.ProcessState of the tree },
  *     "tasks": [ { "pid", "pgid", "sid", "start" } ],
- *     "terminals": [ { "dev", "rdev" } ], "pipes": [ { "pid", "fd", "inode", "writable" } ] }
+ *     "ptys": [ index ], "pipes": [ { "pid", "fd", "inode", "writable" } ] }
  */
 
 #include <stdbool.h>
@@ -29,6 +29,8 @@ struct saved_state {
         Daemon__ProcessState *state;
         struct saved_task *tasks;
         size_t n_tasks;
+        unsigned *ptys; /* indices of terminals whose master is in the tree: they must be free */
+        size_t n_ptys;
         struct process_fd *pipes; /* whose other end was outside the tree */
         size_t n_pipes;
 };

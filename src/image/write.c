@@ -23,7 +23,8 @@
 
 char *image_partial_path(const char *destination, const char *id) {
         _cleanup_free_ char *directory = path_directory(destination);
-        _cleanup_free_ char *name = xasprintf(".%s.partial-%s", path_name(destination), id);
+        /* Cut, so that the longest of names (255 bytes, NAME_MAX) has a hidden one too; the id makes it unique. */
+        _cleanup_free_ char *name = xasprintf(".%.160s.partial-%s", path_name(destination), id);
         return path_join(directory, name);
 }
 

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/sysmacros.h>
 
 #include "base/cleanup.h"
 #include "base/memory.h"
@@ -13,19 +15,25 @@
 #include "process/sockets.h"
 #include "process/tree.h"
 
+/* Documentation/admin-guide/devices.txt of the kernel: slaves of UNIX 98 ptys; /dev/tty, /dev/console and /dev/ptmx. */
+#define PTY_SLAVE_MAJOR 136
+#define PTY_SLAVE_MAJORS 8
+#define TTY_AUX_MAJOR 5
+#define PTMX_MINOR 2
+
 enum pipe_end { PIPE_READ = 1 << 0, PIPE_WRITE = 1 << 1 };
 
 /* What is collected while the descriptors are read, and judged when all are known. */
 struct analyser {
         struct process_analysis *analysis;
-        pid_t pid;               /* whose descriptors are being read */
+        pid_t pid; /* whose descriptors are being read */
         int proc_fd;
 
         struct process_fds pipes;
-        struct idmap pipe_ends;  /* inode → bits of enum pipe_end that the tree holds */
+        struct idmap pipe_ends; /* inode → bits of enum pipe_end that the tree holds */
 
         struct process_fds socket_fds;
-        size_t *socket_indices;  /* of socket_fds, in `sockets` */
+        size_t *socket_indices; /* of socket_fds, in `sockets` */
         size_t room_indices;
         struct sockets sockets;
 };
@@ -52,6 +60,7 @@ struct process_analysis *process_analysis_free(struct process_analysis *analysis
                 tree_task_clear(&analysis->tasks[i]);
         free(analysis->tasks);
         fds_clear(&analysis->terminals);
+        free(analysis->ptys);
         fds_clear(&analysis->external_pipes);
         fds_clear(&analysis->external_unix);
         fds_clear(&analysis->io_urings);
@@ -97,6 +106,22 @@ static void add_socket(struct analyser *analyser, const struct file *file) {
         analyser->socket_fds.items[analyser->socket_fds.n - 1].writable = true;
 }
 
+static void add_terminal(struct analyser *analyser, const struct file *file) {
+        struct process_analysis *analysis = analyser->analysis;
+        _cleanup_free_ char *path = NULL, *text = NULL;
+        const char *at;
+
+        fds_add(&analysis->terminals, analyser->pid, file);
+        if (file->rdev != makedev(TTY_AUX_MAJOR, PTMX_MINOR))
+                return;
+        /* A master says which terminal it is of: "tty-index:\t3". */
+        path = xasprintf("fdinfo/%d", file->fd);
+        if (proc_read_file_at(analyser->proc_fd, path, &text, NULL) < 0 || !(at = strstr(text, "tty-index:")))
+                return;
+        GROW(analysis->ptys, analysis->n_ptys, analysis->room_ptys);
+        analysis->ptys[analysis->n_ptys++] = (unsigned)strtoul(at + strlen("tty-index:"), NULL, 10);
+}
+
 static int add_file(const struct file *file, void *userdata) {
         struct analyser *analyser = userdata;
 
@@ -108,7 +133,7 @@ static int add_file(const struct file *file, void *userdata) {
                 add_socket(analyser, file);
                 break;
         case FILE_TERMINAL:
-                fds_add(&analyser->analysis->terminals, analyser->pid, file);
+                add_terminal(analyser, file);
                 break;
         case FILE_IO_URING:
                 fds_add(&analyser->analysis->io_urings, analyser->pid, file);
@@ -168,16 +193,42 @@ static void judge_sockets(struct analyser *analyser) {
         analysis->ext_unix = analysis->external_unix.n > 0;
 }
 
+static bool holds_master(const struct process_analysis *analysis, dev_t device) {
+        unsigned major = major(device);
+
+        if (major < PTY_SLAVE_MAJOR || major >= PTY_SLAVE_MAJOR + PTY_SLAVE_MAJORS)
+                return false;
+        for (size_t i = 0; i < analysis->n_ptys; i++)
+                if (analysis->ptys[i] == (major - PTY_SLAVE_MAJOR) * 256 + minor(device))
+                        return true;
+        return false;
+}
+
+/* tty_nr of proc_pid_stat(5) has the kernel's own encoding: 12 bits of major number between the 8 and 12 of the minor. */
+static dev_t controlling_terminal(const struct process_task *task) {
+        unsigned number = (unsigned)task->tty_nr;
+
+        return makedev((number >> 8) & 0xfff, (number & 0xff) | ((number >> 12) & 0xfff00));
+}
+
 /*
- * CRIU looks only whether the root leads its session (cr-dump.c): then no session of the tree is led from outside it,
- * since a new session is always begun by the process that leads it.
+ * Of sessions CRIU looks only whether the root leads its own (cr-dump.c): then no session of the tree is led from outside it,
+ * since a new session is always begun by the process that leads it. Of terminals it wants both sides in the tree (tty.c).
  */
 static void judge_session(struct process_analysis *analysis) {
         const struct process_task *root = &analysis->tasks[0];
 
-        analysis->shell_job = root->sid != root->pid || analysis->terminals.n > 0;
+        analysis->shell_job = root->sid != root->pid;
+        for (size_t i = 0; i < analysis->terminals.n; i++) {
+                dev_t device = analysis->terminals.items[i].rdev;
+
+                /* A master needs nobody; what /dev/tty leads to is the controlling terminal, seen below. */
+                if (major(device) != TTY_AUX_MAJOR && !holds_master(analysis, device))
+                        analysis->shell_job = true;
+        }
         for (size_t i = 0; i < analysis->n_tasks; i++)
-                if (analysis->tasks[i].tty_nr != 0)
+                if (analysis->tasks[i].tty_nr != 0 &&
+                    !holds_master(analysis, controlling_terminal(&analysis->tasks[i])))
                         analysis->shell_job = true;
 }
 

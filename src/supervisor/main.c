@@ -133,6 +133,8 @@ static bool reap(struct supervisor *supervisor) {
                         return errno != ECHILD;
                 if (pid == 0)
                         return true;
+                if (WIFSTOPPED(status))
+                        continue; /* traced by us, which we never asked for */
                 if (pid == supervisor->status.pid) {
                         supervisor->status.exited = true;
                         supervisor->status.exit_status = status;

@@ -384,3 +384,31 @@ kill_point() { # kill_point POINT [--stop]
                 done
         done
 }
+
+@test "a failed restore of a shell's job says why" {
+        # In the session of the test: a shell job, which gets a terminal of its own.
+        "$PROGRAMS/ticker" 0 "$T/tick" </dev/null >/dev/null 2>&1 3>&- &
+        pid=$!
+        targets+=("$pid")
+        sleep 0.3
+        start_daemon
+        dump process "$pid" --stop
+        wait_gone "$pid"
+        mv "$T/tick" "$T/tick.moved" 2>/dev/null || true
+        printf '#!/bin/sh\necho Version: 9.9\ncase " $* " in *" restore "*) exit 3;; esac\n' >"$T/criu"
+        chmod 755 "$T/criu"
+        stop_daemon
+        start_daemon STASIS_CRIU_BINARY_PATH="$T/criu"
+        fails 'CRIU could not restore' "$STASIS" restore process --path "$checkpoint"
+        grep -q SIGHUP <<<"$output" && return 1
+        stop_daemon
+        start_daemon
+        restore process --path "$checkpoint"
+        alive "$pid"
+}
+
+@test "a second daemon is refused and leaves the first one alone" {
+        start_daemon
+        fails 'another daemon' "$STASIS" daemon start
+        "$STASIS" daemon status
+}

@@ -207,3 +207,23 @@ END
         alive "$pid"
         [ "$(readlink "/proc/$pid/fd/0" | cut -c 1-9)" = /dev/pts/ ]
 }
+
+@test "a process with a terminal pair of its own, and one that a failed restore does not hide" {
+        cat >"$T/program.py" <<'END'
+import os, pty, sys, time
+master, slave = pty.openpty()
+i = 0
+while True:
+    i += 1
+    os.write(slave, b"%d\n" % i)
+    line = os.read(master, 100)
+    with open(sys.argv[1], "a") as f:
+        f.write(line.decode().strip() + "\n")
+    time.sleep(0.02)
+END
+        target python3 "$T/program.py" "$T/count"
+        wait_lines "$T/count" 5
+        roundtrip daemon
+        wait_lines "$T/count" $(($(lines "$T/count") + 5))
+        no_gap "$T/count"
+}

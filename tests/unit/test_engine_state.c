@@ -20,7 +20,10 @@ static char *write_state(void) {
         Criu__CriuOpts criu = CRIU__CRIU_OPTS__INIT;
         struct process_task tasks[] = { { .pid = 42, .pgid = 42, .sid = 42 }, { .pid = 43, .pgid = 42, .sid = 42 } };
         struct process_fd pipe = { .pid = 43, .fd = 1, .inode = 777, .writable = true };
+        unsigned pty = 7;
         struct process_analysis analysis = {
+                .ptys = &pty,
+                .n_ptys = 1,
                 .tasks = tasks,
                 .n_tasks = ELEMENTSOF(tasks),
                 .external_pipes = { .items = &pipe, .n = 1 },
@@ -50,6 +53,8 @@ static void test_round_trip(void **unused) {
         assert_false(saved->criu->has_ghost_limit);
         assert_int_equal(saved->n_tasks, 2);
         assert_int_equal(saved->tasks[1].pid, 43);
+        assert_int_equal(saved->n_ptys, 1);
+        assert_int_equal(saved->ptys[0], 7);
         assert_int_equal(saved->n_pipes, 1);
         assert_int_equal(saved->pipes[0].inode, 777);
         assert_true(saved->pipes[0].writable);
@@ -79,12 +84,12 @@ static void test_refused(void **unused) {
         (void)unused;
         refuse("[]", -EBADMSG, "not readable");
         refuse("{\"version\":1}", -EBADMSG, "not readable");
-        refuse("{\"version\":99,\"type\":\"process\",\"criu\":{},\"state\":{},\"tasks\":[],\"pipes\":[]}", -EOPNOTSUPP,
+        refuse("{\"version\":99,\"type\":\"process\",\"criu\":{},\"state\":{},\"tasks\":[],\"ptys\":[],\"pipes\":[]}", -EOPNOTSUPP,
                "newer stasis");
-        refuse("{\"version\":1,\"type\":\"process\",\"criu\":{},\"state\":{},\"tasks\":[],\"pipes\":[]}", -EBADMSG,
+        refuse("{\"version\":1,\"type\":\"process\",\"criu\":{},\"state\":{},\"tasks\":[],\"ptys\":[],\"pipes\":[]}", -EBADMSG,
                "0 tasks");
         refuse("{\"version\":1,\"type\":\"process\",\"criu\":{},\"state\":{},\"tasks\":[{\"pid\":-3,\"pgid\":1,"
-               "\"sid\":1}],\"pipes\":[]}",
+               "\"sid\":1}],\"ptys\":[],\"pipes\":[]}",
                -EBADMSG, "PID -3");
 }
 

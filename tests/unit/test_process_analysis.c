@@ -403,7 +403,9 @@ static void test_terminals(void **state) {
         ANALYSIS *a = analyse_child(make_pty, -1);
 
         assert_int_equal(a->terminals.n, 2);
-        assert_true(a->shell_job);
+        /* Both sides are in the tree: whoever has them, they come back as they were. */
+        assert_false(a->shell_job);
+        assert_int_equal(a->n_ptys, 1);
         assert_true(a->terminals.items[0].rdev != 0 && a->terminals.items[0].dev != 0);
         assert_true(a->terminals.items[0].inode != 0);
         assert_true(a->terminals.items[1].writable);
@@ -416,6 +418,7 @@ static void test_terminals(void **state) {
         close(slave);
         assert_int_not_equal(controlled->tasks[0].tty_nr, 0);
         assert_int_equal(controlled->terminals.n, 0);
+        assert_int_equal(controlled->n_ptys, 0);
         assert_true(controlled->shell_job);
 }
 
