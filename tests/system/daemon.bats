@@ -246,9 +246,9 @@ time.sleep(30)' "$T/sock" >/dev/null 2>&1 3>&- &
         sleep 0.7
         worker=$("$STASIS" daemon status --json | jq '.Operations[0].PID')
         [ "$("$STASIS" daemon status --json | jq -r '.Operations[0] | "\(.Kind) \(.Target) \(.UID)"')" = "dump process $pid 0" ]
-        kill -SEGV "$worker"
+        kill -ABRT "$worker"
         wait "$dumper" && return 1
-        grep -q 'worker killed by SIGSEGV in adapter' "$T/out" || { cat "$T/out"; return 1; }
+        grep -q 'worker killed by SIGABRT in adapter' "$T/out" || { cat "$T/out"; return 1; }
         nothing_left
         goes_on
         [ "$(operations)" = 0 ]
