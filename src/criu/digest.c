@@ -176,8 +176,7 @@ void digest_clear(struct digest *digest) {
         *digest = (struct digest){ 0 };
 }
 
-static void take_row(const struct digest_row *row, const struct match *match, struct span message,
-                     struct digest *ret) {
+static void take_row(const struct digest_row *row, const struct match *match, struct span message, struct digest *ret) {
         digest_clear(ret);
         ret->number = row && row->number ? row->number : EIO;
         ret->cause = row && row->cause ? expand(row->cause, match) : text_sanitise(message.start, message.size);

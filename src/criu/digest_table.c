@@ -12,9 +12,12 @@
         "install iptables, or use --criu-opts '{\"network_lock\": \"NFTABLES\"}' (SKIP: without any lock)"
 
 /* Rows that say nothing in plainer words than CRIU's. */
-#define HARMLESS(text) { .pattern = (text), .rank = DIGEST_HARMLESS }
-#define TAIL(text) { .pattern = (text), .rank = DIGEST_TAIL }
-#define FOLLOWS(text) { .pattern = (text), .rank = DIGEST_CONSEQUENCE }
+#define HARMLESS(text) \
+        { .pattern = (text), .rank = DIGEST_HARMLESS }
+#define TAIL(text) \
+        { .pattern = (text), .rank = DIGEST_TAIL }
+#define FOLLOWS(text) \
+        { .pattern = (text), .rank = DIGEST_CONSEQUENCE }
 
 static const struct digest_row rows[] = {
         /* Harmless: a root without CAP_SYS_RESOURCE, a kernel without what is only asked for */
@@ -61,16 +64,15 @@ static const struct digest_row rows[] = {
         { "Failed to lock TCP connection", DIGEST_CONSEQUENCE, .cause = "CRIU could not lock a TCP connection" },
 
         /* Sockets */
-        { "Connected TCP socket, consider", DIGEST_CAUSE, .number = EOPNOTSUPP,
-          .cause = "a TCP connection is in use",
+        { "Connected TCP socket, consider", DIGEST_CAUSE, .number = EOPNOTSUPP, .cause = "a TCP connection is in use",
           .hint = "add --tcp-established to keep it, or --criu-opts '{\"tcp_close\": true}' to drop it" },
         { "Connected TCP socket in image", DIGEST_CAUSE, .number = EOPNOTSUPP,
           .cause = "the checkpoint holds an open TCP connection",
           .hint = "add --tcp-established to keep it, or --tcp-close to drop it" },
         { "Need to set the --tcp-close options", DIGEST_CAUSE, .number = EINVAL,
           .cause = "the checkpoint was made with its TCP connections dropped", .hint = "add --tcp-close" },
-        { "In-flight connection", DIGEST_CAUSE, .number = EBUSY,
-          .cause = "a TCP connection waits to be accepted", .hint = "try again, or add --skip-in-flight to drop it" },
+        { "In-flight connection", DIGEST_CAUSE, .number = EBUSY, .cause = "a TCP connection waits to be accepted",
+          .hint = "try again, or add --skip-in-flight to drop it" },
         { "multipathtcp", DIGEST_CAUSE, .number = EOPNOTSUPP, .cause = "a multipath TCP socket is open",
           .hint = "a Go program uses none with GODEBUG=multipathtcp=0" },
         { "Can't bind inet socket*Address already in use", DIGEST_CAUSE, .number = EADDRINUSE,
@@ -163,8 +165,7 @@ static const struct digest_row rows[] = {
           .hint = "is a limit of processes reached (ulimit -u, pids.max, kernel.pid_max)?" },
         { "Unable to interrupt task: * (No such process)", DIGEST_CONSEQUENCE, DIGEST_WARNING, .number = ESRCH,
           .cause = "the process $1 does not exist any more" },
-        { "Unable to interrupt task: * (Operation not permitted)", DIGEST_CONSEQUENCE, DIGEST_WARNING,
-          .number = EPERM,
+        { "Unable to interrupt task: * (Operation not permitted)", DIGEST_CONSEQUENCE, DIGEST_WARNING, .number = EPERM,
           .cause = "the process $1 cannot be traced: it is a zombie or a kernel thread, a debugger traces it already, "
                    "or CAP_SYS_PTRACE is missing",
           .hint = "see State and TracerPid in /proc/$1/status" },
@@ -210,13 +211,11 @@ static const struct digest_row rows[] = {
 
         /* Images and their stream */
         { "Can't write * bytes: Broken pipe", DIGEST_CAUSE, .number = EPIPE,
-          .cause = "the stream of images was closed before its end",
-          .hint = HINT_OURS },
+          .cause = "the stream of images was closed before its end", .hint = HINT_OURS },
         { "Unable to connect to image streamer socket*: *", DIGEST_CAUSE, .number = ECONNREFUSED,
           .cause = "CRIU could not connect to the image stream: $2" },
         { "Failed to communicate with the image streamer", DIGEST_CAUSE, .number = EPIPE,
-          .cause = "the stream of images was closed before its end",
-          .hint = HINT_OURS },
+          .cause = "the stream of images was closed before its end", .hint = HINT_OURS },
         { "Unexpected EOF on socket:[", DIGEST_CAUSE, .number = EPIPE,
           .cause = "the stream of images was closed before its end", .hint = HINT_OURS },
         { "Read * bytes while * expected from pipe:[", DIGEST_CAUSE, .number = EBADMSG,
@@ -262,8 +261,8 @@ static const struct digest_row rows[] = {
         { "* LSM specified but * not supported by kernel", DIGEST_CAUSE, .number = EOPNOTSUPP,
           .cause = "a profile of $1 is asked for, which this kernel does not have",
           .hint = "leave lsm_profile out of --criu-opts" },
-        { "Can't find rt vDSO", DIGEST_CAUSE, .number = EOPNOTSUPP,
-          .cause = "this kernel gives programs no vDSO", .hint = "boot it without vdso=0" },
+        { "Can't find rt vDSO", DIGEST_CAUSE, .number = EOPNOTSUPP, .cause = "this kernel gives programs no vDSO",
+          .hint = "boot it without vdso=0" },
         { "Tracking memory is not available", DIGEST_CAUSE, .number = EOPNOTSUPP,
           .cause = "this kernel does not track dirty memory", .hint = "leave track_mem out of --criu-opts" },
         { "Could not initialize kernel features detection", DIGEST_CONSEQUENCE, .number = ENOSYS,

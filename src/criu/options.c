@@ -115,8 +115,8 @@ static int emit_mounts(const struct criu_option *row, const Criu__CriuOpts *opti
         return 0;
 }
 
-static int emit_auto_mounts(const struct criu_option *row, const Criu__CriuOpts *options,
-                            enum criu_operation operation, struct strv *argv, struct st_error **err) {
+static int emit_auto_mounts(const struct criu_option *row, const Criu__CriuOpts *options, enum criu_operation operation,
+                            struct strv *argv, struct st_error **err) {
         (void)operation;
         (void)err;
         if (options->auto_ext_mnt)
@@ -133,8 +133,8 @@ static int emit_unix_sockets(const struct criu_option *row, const Criu__CriuOpts
         return 0;
 }
 
-static int emit_namespaces(const struct criu_option *row, const Criu__CriuOpts *options,
-                           enum criu_operation operation, struct strv *argv, struct st_error **err) {
+static int emit_namespaces(const struct criu_option *row, const Criu__CriuOpts *options, enum criu_operation operation,
+                           struct strv *argv, struct st_error **err) {
         (void)operation;
         (void)err;
         for (size_t i = 0; i < options->n_join_ns; i++) {
@@ -176,8 +176,8 @@ static int emit_network_lock(const struct criu_option *row, const Criu__CriuOpts
         return 0;
 }
 
-static int emit_lazy_pages(const struct criu_option *row, const Criu__CriuOpts *options,
-                           enum criu_operation operation, struct strv *argv, struct st_error **err) {
+static int emit_lazy_pages(const struct criu_option *row, const Criu__CriuOpts *options, enum criu_operation operation,
+                           struct strv *argv, struct st_error **err) {
         if (!options->lazy_pages)
                 return 0;
         /* A dump would stay there as a page server, its target frozen. */
@@ -187,8 +187,8 @@ static int emit_lazy_pages(const struct criu_option *row, const Criu__CriuOpts *
         return 0;
 }
 
-static int emit_config_file(const struct criu_option *row, const Criu__CriuOpts *options,
-                            enum criu_operation operation, struct strv *argv, struct st_error **err) {
+static int emit_config_file(const struct criu_option *row, const Criu__CriuOpts *options, enum criu_operation operation,
+                            struct strv *argv, struct st_error **err) {
         (void)operation;
         if (isempty(options->config_file))
                 return 0;
@@ -219,10 +219,10 @@ static const struct criu_option rows[] = {
         ROW("notify_scripts", NULL, CRIU_LEFT_OUT, BOTH),
         ROW("root", "--root", CRIU_TEXT, BOTH),
         ROW("parent_img", "--prev-images-dir", CRIU_REFUSED, CRIU_DUMP,
-          .why = "cannot be used: a parent is named by --parent, and its pages are kept by stasis"),
+            .why = "cannot be used: a parent is named by --parent, and its pages are kept by stasis"),
         ROW("track_mem", "--track-mem", CRIU_FLAG, CRIU_DUMP),
         ROW("auto_dedup", "--auto-dedup", CRIU_REFUSED, BOTH,
-          .why = "cannot be used: a failed dump would destroy the pages of its parent"),
+            .why = "cannot be used: a failed dump would destroy the pages of its parent"),
         ROW("work_dir_fd", "-W", CRIU_LEFT_OUT, BOTH),
         ROW("link_remap", "--link-remap", CRIU_FLAG, BOTH),
         ROW("veths", "--external", CRIU_SPECIAL, BOTH, .emit = emit_veths),
@@ -257,7 +257,7 @@ static const struct criu_option rows[] = {
         ROW("lazy_pages", "--lazy-pages", CRIU_SPECIAL, BOTH, .emit = emit_lazy_pages),
         ROW("status_fd", "--status-fd", CRIU_LEFT_OUT, BOTH),
         ROW("orphan_pts_master", NULL, CRIU_REFUSED, BOTH,
-          .why = "cannot be used: CRIU hands the terminal over in its RPC only; a job gets one by --attachable"),
+            .why = "cannot be used: CRIU hands the terminal over in its RPC only; a job gets one by --attachable"),
         ROW("config_file", "--config", CRIU_SPECIAL, BOTH, .emit = emit_config_file),
         ROW("tcp_close", "--tcp-close", CRIU_FLAG, BOTH),
         ROW("lsm_profile", "--lsm-profile", CRIU_TEXT, CRIU_RESTORE),

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -46,7 +47,7 @@ struct capture {
 
         pthread_mutex_t lock;
         pthread_cond_t changed;
-        unsigned drains_done;   /* of them, answered; this and `ended` are under the lock */
+        unsigned drains_done; /* of them, answered; this and `ended` are under the lock */
         bool ended;
         struct st_error *error; /* of the thread; others read it when it has ended */
 
@@ -116,6 +117,20 @@ static int take_pipe(struct capture *capture, struct st_error **err) {
         return r < 0 ? st_error_errno(err, r, "cannot watch a pipe of CRIU") : 0;
 }
 
+/**
+ * CRIU has let go of the connection, which it does after it let the target run on. What is in a pipe by then are the
+ * pages of a process that runs, not of the moment of the dump. It never is when capture_drain() was waited for.
+ */
+static int check_not_late(const struct capture *capture, struct st_error **err) {
+        for (size_t i = 0; i < capture->n_sources; i++) {
+                const struct source *source = capture->sources[i];
+                int pending = 0;
+                if (streamer_is_pages(source->file->name) && ioctl(source->fd, FIONREAD, &pending) == 0 && pending > 0)
+                        return st_error_set(err, ESTALE, "the process ran on before its memory had been copied");
+        }
+        return 0;
+}
+
 /** Takes all requests that have come. @return 0 or a negative errno with err */
 static int serve_connection(struct capture *capture, struct st_error **err) {
         for (;;) {
@@ -123,9 +138,11 @@ static int serve_connection(struct capture *capture, struct st_error **err) {
                 if (!capture->expected) {
                         _cleanup_free_ char *name = NULL;
                         r = streamer_receive_name(&capture->streamer, &name, err);
-                        if (r == 0)
+                        if (r == 0) {
                                 close_connection(capture);
-                        if (r <= 0)
+                                return check_not_late(capture, err);
+                        }
+                        if (r < 0)
                                 return r == -EAGAIN ? 0 : r;
                         struct store_file *file = store_add(capture->store, name, err);
                         if (!file)

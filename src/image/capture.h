@@ -2,8 +2,9 @@
 #pragma once
 
 /*
- * Capture: be CRIU's image streamer (`criu dump --stream`). CRIU connects to streamer-capture.sock in its images directory,
- * and for each file sends its name and a pipe. A thread of ours copies the pipes into a store, nothing else: the target is frozen.
+ * Capture: be CRIU's image streamer (`criu dump --stream`). CRIU connects to streamer-capture.sock in its images
+ * directory, and for each file sends its name and a pipe. A thread of ours copies the pipes into a store, nothing else:
+ * the target is frozen.
  */
 
 #include <stasis/error.h>
@@ -25,7 +26,8 @@ int capture_fd(const struct capture *capture);
 
 /**
  * Waits until every pipe that CRIU handed over has been read to its end, while CRIU is still there (at its post-dump
- * hook, when all files are written). @return 0 or the thread's error
+ * hook, when all files are written). Needed for every dump whose target runs on: pages in a pipe are references to the
+ * target's memory, not copies, and change with it after the thaw. @return 0, -ETIMEDOUT or the thread's error
  */
 int capture_drain(struct capture *capture, int timeout_ms, struct st_error **err);
 
@@ -35,6 +37,7 @@ void capture_abort(struct capture *capture);
 /**
  * Waits for the thread's end (CRIU must have ended, or capture_abort() been called) and frees the capture.
  *
- * @return 0 when everything that was announced has been captured wholly; -errno with err otherwise
+ * @return 0 when everything that was announced has been captured wholly; -ESTALE when pages came after the target ran on
+ * (it is noticed only when the connection was closed by then: see capture_drain()); other -errno with err
  */
 int capture_finish(struct capture *capture, struct st_error **err);

@@ -119,8 +119,8 @@ static int push(struct feeder *feeder, const uint8_t *data, size_t length) {
 /** A block of the ring that CRIU has no reference to any more. @return its number, -EPIPE, -ENOMEM */
 static int take_block(struct feeder *feeder) {
         if (!feeder->ring) {
-                feeder->ring = mmap(NULL, RING, PROT_READ | PROT_WRITE,
-                                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+                feeder->ring =
+                        mmap(NULL, RING, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
                 if (feeder->ring == MAP_FAILED) {
                         feeder->ring = NULL;
                         return -ENOMEM;
@@ -199,8 +199,8 @@ static ssize_t read_store(struct feeder *feeder, const uint8_t **ret, struct st_
         if (extent.data) {
                 *ret = extent.data + feeder->offset;
         } else {
-                ssize_t got = read_block(feeder, feeder->serve->store->spill_fd,
-                                         extent.offset + (off_t)feeder->offset, n, ret, err);
+                ssize_t got = read_block(feeder, feeder->serve->store->spill_fd, extent.offset + (off_t)feeder->offset,
+                                         n, ret, err);
                 if (got < 0)
                         return got;
         }

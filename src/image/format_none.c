@@ -182,8 +182,8 @@ static int check_file(struct image *image, const struct manifest_entry *entry, c
                 return image_damaged(image, entry->name, "is not a regular file", err);
         if ((uint64_t)st->st_size == entry->size)
                 return 0;
-        _cleanup_free_ char *what = xasprintf("has %" PRIu64 " bytes instead of %" PRIu64, (uint64_t)st->st_size,
-                                              entry->size);
+        _cleanup_free_ char *what =
+                xasprintf("has %" PRIu64 " bytes instead of %" PRIu64, (uint64_t)st->st_size, entry->size);
         return image_damaged(image, entry->name, what, err);
 }
 
@@ -208,9 +208,9 @@ int none_open(struct image *image, struct st_error **err) {
                 const struct manifest_entry *entry = &image->manifest.entries[i];
                 struct stat st;
                 if (fstatat(image->fd, entry->name, &st, AT_SYMLINK_NOFOLLOW) < 0)
-                        return errno == ENOENT ? image_damaged(image, entry->name, "is missing", err)
-                                               : st_error_errno(err, errno, "cannot read %s/%s", image->path,
-                                                                entry->name);
+                        return errno == ENOENT
+                                       ? image_damaged(image, entry->name, "is missing", err)
+                                       : st_error_errno(err, errno, "cannot read %s/%s", image->path, entry->name);
                 r = check_file(image, entry, &st, err);
                 if (r < 0)
                         return r;

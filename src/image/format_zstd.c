@@ -144,7 +144,9 @@ static int encoder_open(struct encoder *encoder, size_t manifest_size, struct st
         /* A library that was built without threads says no, and compresses in this one. */
         if (total > OUTPUT_SIZE)
                 ZSTD_CCtx_setParameter(encoder->context, ZSTD_c_nbWorkers,
-                                       cores < 1 ? 1 : cores < WORKERS_MAX ? (int)cores : WORKERS_MAX);
+                                       cores < 1             ? 1
+                                       : cores < WORKERS_MAX ? (int)cores
+                                                             : WORKERS_MAX);
         ZSTD_CCtx_setPledgedSrcSize(encoder->context, total);
         return 0;
 }

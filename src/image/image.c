@@ -84,11 +84,15 @@ static const char *guess(int fd) {
         } known[] = {
                 { "\x1f\x8b", 2, 0, "gzip data" },
                 { "\x04\x22\x4d\x18", 4, 0, "lz4 data" },
-                { "\xfd" "7zXZ", 5, 0, "xz data" },
+                { "\xfd"
+                  "7zXZ",
+                  5, 0, "xz data" },
                 { "BZh", 3, 0, "bzip2 data" },
                 { "ustar", 5, 257, "a tar archive without compression" },
                 { "PK\x03\x04", 4, 0, "a zip archive" },
-                { "\x7f" "ELF", 4, 0, "a program or a core dump" },
+                { "\x7f"
+                  "ELF",
+                  4, 0, "a program or a core dump" },
         };
         char head[8];
         for (size_t i = 0; i < ELEMENTSOF(known); i++)

@@ -2,8 +2,8 @@
 #pragma once
 
 /*
- * Checkpoints on disk. Formats: `none` (a directory, which plain `criu restore` accepts too) and `zstd` (a .tar.zst that
- * tar and zstd read). Every format carries a manifest: length and XXH3-128 of each file, itself checksummed.
+ * Checkpoints on disk. Formats: `none` (a directory, which plain `criu restore` accepts too) and `zstd` (a .tar.zst
+ * that tar and zstd read). Every format carries a manifest: length and XXH3-128 of each file, itself checksummed.
  */
 
 #include <stdbool.h>
@@ -29,11 +29,11 @@ const char *image_format_suffix(enum image_format format);
 
 struct image_write {
         enum image_format format;
-        const char *destination;   /* final path, suffix included; must not exist */
-        const char *partial;       /* the hidden path it is written to first, in the same directory */
-        uid_t uid;                 /* owner; 0600 and 0700 */
+        const char *destination; /* final path, suffix included; must not exist */
+        const char *partial;     /* the hidden path it is written to first, in the same directory */
+        uid_t uid;               /* owner; 0600 and 0700 */
         gid_t gid;
-        int cancel_fd;             /* polls readable: stop, remove the partial, -ECANCELED; -EBADF: none */
+        int cancel_fd; /* polls readable: stop, remove the partial, -ECANCELED; -EBADF: none */
         void (*progress)(uint64_t done, uint64_t total, void *userdata); /* may be NULL */
         void *userdata;
 };
@@ -51,11 +51,12 @@ char *image_partial_path(const char *destination, const char *id);
 struct image;
 
 /**
- * Opens a checkpoint: its format is recognised by content first, by extension second; the manifest is read and checked, and
- * the lengths of the files against it as far as that is cheap.
+ * Opens a checkpoint: its format is recognised by content first, by extension second; the manifest is read and checked,
+ * and the lengths of the files against it as far as that is cheap.
  *
  * Errors: -ENOENT; -EINVAL "not a checkpoint: …"; -EBADMSG "… is damaged: …" (truncated, checksum).
- * A directory without a manifest but with CRIU's inventory.img (made by plain CRIU) is accepted: image_verified() is false.
+ * A directory without a manifest but with CRIU's inventory.img (made by plain CRIU) is accepted: image_verified() is
+ * false.
  */
 int image_open(const char *path, struct image **ret, struct st_error **err);
 struct image *image_free(struct image *image);
@@ -68,8 +69,8 @@ bool image_verified(const struct image *image);
 /** Sum of the lengths of its files, bytes. */
 uint64_t image_size(const struct image *image);
 
-/** Reads one small file (≤ 16 MiB) of the checkpoint, verified. malloc'ed, NUL behind it. -ENOENT when there is none. */
+/** Reads one small file (≤ 16 MiB) of the checkpoint, verified; malloc'ed, NUL behind it. -ENOENT: there is none. */
 int image_read(struct image *image, const char *name, char **ret, size_t *ret_size, struct st_error **err);
 
-/** Reads everything and checks it against the manifest. @return 0 or -EBADMSG naming the file */
+/** Reads everything and checks it against the manifest. @return 0; -EBADMSG naming the file; -ECANCELED by cancel_fd */
 int image_verify(struct image *image, int cancel_fd, struct st_error **err);

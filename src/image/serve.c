@@ -287,8 +287,8 @@ static int start_threads(struct serve *serve) {
 }
 
 int serve_start(struct image *image, const char *work_dir, uint64_t budget, const char *spill_dir,
-                void (*progress)(uint64_t done, uint64_t total, void *userdata), void *userdata,
-                struct serve **ret, struct st_error **err) {
+                void (*progress)(uint64_t done, uint64_t total, void *userdata), void *userdata, struct serve **ret,
+                struct st_error **err) {
         _cleanup_(serve_freep) struct serve *serve = NEW(struct serve);
         pthread_mutex_init(&serve->lock, NULL);
         pthread_cond_init(&serve->changed, NULL);

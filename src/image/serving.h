@@ -73,9 +73,9 @@ void *unpack_thread(void *userdata);
 /** Where the bytes of a file come from. */
 struct feed_source {
         const struct manifest_entry *entry;
-        int fd;       /* of a directory's file, taken; -EBADF: none */
+        int fd;        /* of a directory's file, taken; -EBADF: none */
         uint8_t *data; /* all of a small file, taken; NULL: none */
-        bool verify;  /* hash on the way, hold back the last block */
+        bool verify;   /* hash on the way, hold back the last block */
 };
 
 /** Writes a file into CRIU's pipe: at once when it is small, else by a thread. Takes pipe and source. */

@@ -16,10 +16,10 @@
 
 /** A piece of a file: in memory (data) or in the spill file (at offset). */
 struct store_extent {
-        uint8_t *data;   /* NULL: spilled */
-        off_t offset;    /* in the spill file */
+        uint8_t *data; /* NULL: spilled */
+        off_t offset;  /* in the spill file */
         size_t length;
-        size_t room;     /* of the chunk */
+        size_t room; /* of the chunk */
 };
 
 struct store_file {
@@ -32,12 +32,12 @@ struct store_file {
 struct store {
         struct store_file **files; /* in the order of their names' arrival */
         size_t n_files, room_files;
-        int spill_fd;              /* -EBADF until the budget is spent */
-        uint64_t spilled;          /* bytes in the spill file */
-        uint64_t total;            /* bytes of all files */
+        int spill_fd;     /* -EBADF until the budget is spent */
+        uint64_t spilled; /* bytes in the spill file */
+        uint64_t total;   /* bytes of all files */
         struct store_pool *pool;
         const char *spill_dir;
-        void *names;               /* the files by name, for store_find() */
+        void *names; /* the files by name, for store_find() */
 };
 
 /**

@@ -32,8 +32,8 @@ int streamer_listen(const char *work_dir, const char *name, char **ret_path, str
 /** Reads until the message holds `want` bytes. @return 1, 0 at the end between two messages, -EAGAIN, -errno */
 static int fill(struct streamer *streamer, size_t want, struct st_error **err) {
         while (streamer->have < want) {
-                ssize_t n = recv(streamer->socket, streamer->message + streamer->have, want - streamer->have,
-                                 MSG_DONTWAIT);
+                ssize_t n =
+                        recv(streamer->socket, streamer->message + streamer->have, want - streamer->have, MSG_DONTWAIT);
                 if (n > 0) {
                         streamer->have += (size_t)n;
                         continue;

@@ -19,11 +19,11 @@
 /** One connection and what came of the message that is under way. Initialise with { .socket = fd }. */
 struct streamer {
         int socket;
-        size_t have;            /* bytes of the message, its length included */
+        size_t have; /* bytes of the message, its length included */
         uint8_t message[4 + 512];
 };
 
-/** Listens in CRIU's images directory. @param ret_path malloc'ed, to be unlinked @return descriptor or -errno with err */
+/** Listens in CRIU's images directory. @param ret_path malloc'ed, to be unlinked @return descriptor, -errno with err */
 int streamer_listen(const char *work_dir, const char *name, char **ret_path, struct st_error **err);
 
 /**

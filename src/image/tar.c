@@ -62,7 +62,10 @@ int tar_make_header(uint8_t block[TAR_BLOCK], const char *name, uint64_t size, u
         }
         put_octal(block + MTIME, 12, mtime > 0 ? (uint64_t)mtime : 0);
         block[TYPE] = '0';
-        memcpy(block + MAGIC, "ustar\0" "00", 8);
+        memcpy(block + MAGIC,
+               "ustar\0"
+               "00",
+               8);
         put_octal(block + CHECKSUM, 7, checksum(block));
         block[CHECKSUM + 7] = ' ';
         return 0;

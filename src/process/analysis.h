@@ -53,8 +53,8 @@ struct process_analysis {
         bool tcp_established; /* a TCP connection in use (any state but LISTEN and CLOSE) */
         bool ext_unix;        /* an AF_UNIX socket whose peer is outside the tree */
 
-        struct process_fds terminals;      /* each open terminal of the tree */
-        unsigned *ptys;                    /* indices (pts(4)) of the terminals whose master the tree holds */
+        struct process_fds terminals; /* each open terminal of the tree */
+        unsigned *ptys;               /* indices (pts(4)) of the terminals whose master the tree holds */
         size_t n_ptys, room_ptys;
         struct process_fds external_pipes; /* pipe ends whose other end nobody in the tree holds */
         struct process_fds external_unix;  /* AF_UNIX sockets with a peer outside the tree */

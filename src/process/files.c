@@ -15,12 +15,12 @@
 
 bool files_is_terminal(uint64_t rdev) {
         switch (major(rdev)) { /* Documentation/admin-guide/devices.txt of the kernel */
-        case 4:           /* virtual consoles, serial lines */
-        case 5:           /* /dev/tty, /dev/console, /dev/ptmx */
-        case 136 ... 143: /* ptys */
-        case 188:         /* USB serial lines */
-        case 204:         /* low-density serial lines */
-        case 229:         /* consoles of hypervisors */
+        case 4:                /* virtual consoles, serial lines */
+        case 5:                /* /dev/tty, /dev/console, /dev/ptmx */
+        case 136 ... 143:      /* ptys */
+        case 188:              /* USB serial lines */
+        case 204:              /* low-density serial lines */
+        case 229:              /* consoles of hypervisors */
                 return true;
         default:
                 return false;

@@ -102,9 +102,11 @@ static const char *virtual_system(void) {
         static const struct {
                 const char *vendor, *system;
         } vendors[] = {
-                { "QEMU", "kvm" },          { "KVM", "kvm" },         { "Amazon EC2", "kvm" }, { "Google", "kvm" },
-                { "VMware", "vmware" },     { "Xen", "xen" },         { "innotek", "vbox" },   { "Oracle", "vbox" },
-                { "Microsoft", "hyperv" },  { "Parallels", "parallels" },
+                { "QEMU", "kvm" },         { "KVM", "kvm" },
+                { "Amazon EC2", "kvm" },   { "Google", "kvm" },
+                { "VMware", "vmware" },    { "Xen", "xen" },
+                { "innotek", "vbox" },     { "Oracle", "vbox" },
+                { "Microsoft", "hyperv" }, { "Parallels", "parallels" },
         };
         static const char *const files[] = { "/sys/class/dmi/id/sys_vendor", "/sys/class/dmi/id/product_name" };
 

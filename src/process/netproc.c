@@ -94,11 +94,16 @@ void netproc_parse(enum socket_kind kind, const char *text, socket_fn report, vo
 
 static const char *file_of(enum socket_kind kind) {
         switch (kind) {
-        case SOCKET_TCP4: return "net/tcp";
-        case SOCKET_TCP6: return "net/tcp6";
-        case SOCKET_UDP4: return "net/udp";
-        case SOCKET_UDP6: return "net/udp6";
-        default: return "net/unix";
+        case SOCKET_TCP4:
+                return "net/tcp";
+        case SOCKET_TCP6:
+                return "net/tcp6";
+        case SOCKET_UDP4:
+                return "net/udp";
+        case SOCKET_UDP6:
+                return "net/udp6";
+        default:
+                return "net/unix";
         }
 }
 

@@ -262,10 +262,17 @@ const char *sockets_peer_name(const struct sockets *set, const struct socket *so
 
 const char *socket_state_text(const struct socket *socket) {
         static const char *const states[] = {
-                [TCP_ESTABLISHED] = "ESTABLISHED", [TCP_SYN_SENT] = "SYN_SENT",     [TCP_SYN_RECV] = "SYN_RECV",
-                [TCP_FIN_WAIT1] = "FIN_WAIT1",     [TCP_FIN_WAIT2] = "FIN_WAIT2",   [TCP_TIME_WAIT] = "TIME_WAIT",
-                [TCP_CLOSE] = "CLOSE",             [TCP_CLOSE_WAIT] = "CLOSE_WAIT", [TCP_LAST_ACK] = "LAST_ACK",
-                [TCP_LISTEN] = "LISTEN",           [TCP_CLOSING] = "CLOSING",
+                [TCP_ESTABLISHED] = "ESTABLISHED",
+                [TCP_SYN_SENT] = "SYN_SENT",
+                [TCP_SYN_RECV] = "SYN_RECV",
+                [TCP_FIN_WAIT1] = "FIN_WAIT1",
+                [TCP_FIN_WAIT2] = "FIN_WAIT2",
+                [TCP_TIME_WAIT] = "TIME_WAIT",
+                [TCP_CLOSE] = "CLOSE",
+                [TCP_CLOSE_WAIT] = "CLOSE_WAIT",
+                [TCP_LAST_ACK] = "LAST_ACK",
+                [TCP_LISTEN] = "LISTEN",
+                [TCP_CLOSING] = "CLOSING",
         };
         const struct socket_facts *facts = &socket->facts;
         bool tcp = facts->type == SOCK_STREAM && (facts->family == AF_INET || facts->family == AF_INET6);

@@ -27,18 +27,18 @@
 struct node {
         Daemon__ProcessState *state; /* NULL: the process is gone */
         size_t depth;
-        size_t place;                /* the node below which its children are put: itself, or an ancestor of it */
+        size_t place; /* the node below which its children are put: itself, or an ancestor of it */
         uint64_t mount_namespace;
 };
 
 struct reader {
         unsigned detail;
-        struct node *nodes;          /* one for each task of the tree */
+        struct node *nodes; /* one for each task of the tree */
         struct sockets sockets;
-        struct pending {             /* connections to fill in when the sockets are known */
+        struct pending { /* connections to fill in when the sockets are known */
                 Daemon__Connection *connection;
                 size_t index;
-        } *pending;
+        } * pending;
         size_t n_pending, room_pending;
 
         Daemon__ProcessState *state; /* the one whose descriptors are being read */
@@ -66,17 +66,26 @@ static uint64_t milliseconds_of(uint64_t ticks) {
 /* The words that existing clients of the API know. */
 static const char *status_text(char state) {
         switch (state) {
-        case 'R': return "running";
-        case 'S': return "sleep";
-        case 'D': return "blocked";
+        case 'R':
+                return "running";
+        case 'S':
+                return "sleep";
+        case 'D':
+                return "blocked";
         case 'T':
-        case 't': return "stop";
-        case 'Z': return "zombie";
-        case 'I': return "idle";
-        case 'W': return "wait";
+        case 't':
+                return "stop";
+        case 'Z':
+                return "zombie";
+        case 'I':
+                return "idle";
+        case 'W':
+                return "wait";
         case 'X':
-        case 'x': return "dead";
-        default: return "unknown";
+        case 'x':
+                return "dead";
+        default:
+                return "unknown";
         }
 }
 

@@ -408,6 +408,27 @@ on_terminal() {
         done
 }
 
+@test "checkpoint verify: 0 for a whole one, 1 and the reason for a damaged one" {
+        sleeper
+        dump process "$pid" --no-server --name archive
+        dump process "$pid" --no-server --name directory --compression none
+        for checkpoint in "$T/ckpt/archive.tar.zst" "$T/ckpt/directory"; do
+                stasis 0 checkpoint verify "$checkpoint"
+                [[ "$output" == *"$checkpoint"* ]] && [ -z "$stderr" ]
+                stasis 0 checkpoint verify "$checkpoint" --json
+                jq -e . <<<"$output"
+        done
+        file=$(find "$T/ckpt/directory" -name 'pages-*.img' | head -n 1)
+        printf x | dd of="$file" bs=1 seek=5000 conv=notrunc status=none
+        head -c 5000 "$T/ckpt/archive.tar.zst" >"$T/ckpt/cut.tar.zst"
+        for checkpoint in "$T/ckpt/directory" "$T/ckpt/cut.tar.zst" "$T/ckpt/none"; do
+                stasis 1 checkpoint verify "$checkpoint"
+                [ -z "$output" ]
+                [[ "$stderr" == "stasis: error: "*"$checkpoint"* ]] || { echo "$stderr"; return 1; }
+        done
+        refused 'PATH is missing' checkpoint verify
+}
+
 @test "no daemon: what to do is said" {
         sleeper
         for words in "query process $pid" "dump process $pid" "restore process --path $T" "daemon check" "daemon status"; do

@@ -5,7 +5,7 @@
 
 : "${STASIS:?the stasis to test}" "${STASIS_BUILD:?its build directory}"
 
-PROGRAMS=$STASIS_BUILD/tests/system
+export PROGRAMS=$STASIS_BUILD/tests/system
 
 # A directory for the test, and everything of stasis in it. Short: UNIX sockets lie below it.
 start_test() {
@@ -33,6 +33,7 @@ end_test() {
 kill_tree() {
         local child
         [ -e "/proc/$1" ] || return 0
+        # shellcheck disable=SC2013 # words on purpose
         for child in $(cat "/proc/$1/task/"*/children 2>/dev/null); do
                 kill_tree "$child"
         done

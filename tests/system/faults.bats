@@ -124,10 +124,15 @@ each_way() {
 
 @test "bad names, formats and directories change nothing" {
         counter
-        for bad in '--name a/b' '--name ..' '--compression rar' '--criu-opts {' '--criu-opts {"ghost_limt":1}'; do
-                # shellcheck disable=SC2086
-                fails '' "$STASIS" dump process "$pid" --no-server $bad
-        done
+        while read -r flag value; do
+                fails '' "$STASIS" dump process "$pid" --no-server "$flag" "$value"
+        done <<'END'
+--name a/b
+--name ..
+--compression rar
+--criu-opts {
+--criu-opts {"ghost_limt":1}
+END
         fails 'unknown' "$STASIS" dump process "$pid" --no-such-flag
         fails 'directory|Not a' "$STASIS" dump process "$pid" --no-server --dir /proc/version/x
         nothing_left
@@ -177,7 +182,7 @@ each_way() {
         STASIS_CHECKPOINT_STREAM_MEMORY_LIMIT=4M restore_no_server process --path "$checkpoint"
         kill -USR1 "$pid"
         wait_for "grep -q intact $T/tick"
-        [ "$(ls -A "$T/ckpt" | wc -l)" = 1 ]
+        [ "$(find "$T/ckpt" -mindepth 1 | wc -l)" = 1 ]
 }
 
 @test "the target dies during the dump" {
@@ -338,10 +343,11 @@ END
         echo "SEED=$SEED"
         # How many files the stream has.
         dump process "$pid" --no-server --compression none --name count
-        files=$(find "$T/ckpt/count" -type f | wc -l)
+        local n
+        n=$(find "$T/ckpt/count" -type f | wc -l)
         rm -rf "$T/ckpt/count"
         points=()
-        for ((i = 1; i < files; i++)); do
+        for ((i = 1; i < n; i++)); do
                 [ -n "${STASIS_STRESS:-}" ] || [ $((RANDOM % 5)) = 0 ] || continue
                 points+=("recvmsg:$i:kill")
         done
@@ -377,6 +383,7 @@ kill_point() { # kill_point POINT [--stop]
         counter
         for point in fsync:1:EIO fsync:2:EIO renameat2:1:EIO renameat2:1:ENOSPC; do
                 for way in --no-server "--no-server --stop" "--no-server --stop --compression none"; do
+                        # shellcheck disable=SC2086
                         LD_PRELOAD="$PROGRAMS/fault.so" STASIS_FAULT=$point STASIS_FAULT_ANY=1 ASAN_OPTIONS="${ASAN_OPTIONS:-}:verify_asan_link_order=0" \
                                 fails 'error|space' "$STASIS" dump process "$pid" $way
                         nothing_left

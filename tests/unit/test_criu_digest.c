@@ -71,8 +71,7 @@ static const struct {
 
 static char *load(const char *name) {
         const char *source = getenv("STASIS_SOURCE");
-        _cleanup_free_ char *path =
-                xasprintf("%s/tests/unit/data/criu/%s.log", source ? source : "../..", name);
+        _cleanup_free_ char *path = xasprintf("%s/tests/unit/data/criu/%s.log", source ? source : "../..", name);
         char *text;
         size_t size;
 
@@ -91,8 +90,8 @@ static void real_logs(void **state) {
                 if (digest.number != logs[i].number || !digest.cause != !logs[i].cause ||
                     !digest.hint != !logs[i].hint || (logs[i].cause && !strstr(digest.cause, logs[i].cause)) ||
                     (logs[i].hint && !strstr(digest.hint, logs[i].hint)))
-                        fail_msg("%s: %d \"%s\" \"%s\"", logs[i].log, digest.number,
-                                 digest.cause ? digest.cause : "", digest.hint ? digest.hint : "");
+                        fail_msg("%s: %d \"%s\" \"%s\"", logs[i].log, digest.number, digest.cause ? digest.cause : "",
+                                 digest.hint ? digest.hint : "");
                 /* Where in CRIU's source it was found out helps nobody. */
                 if (digest.cause && (strstr(digest.cause, ".c:") || strstr(digest.cause, "(criu/")))
                         fail_msg("%s: %s", logs[i].log, digest.cause);

@@ -210,9 +210,14 @@ static void refused(void **state) {
 static bool criu_takes(const char *criu, const char *flag) {
         const struct spawn spawn = {
                 .path = criu,
-                .argv = (char *[]){
-                        (char *)criu, (char *)"--no-default-config", (char *)flag, (char *)"--version", NULL,
-                },
+                .argv =
+                        (char *[]){
+                                (char *)criu,
+                                (char *)"--no-default-config",
+                                (char *)flag,
+                                (char *)"--version",
+                                NULL,
+                        },
         };
         _cleanup_free_ char *output = NULL;
         int r = spawn_run(&spawn, 5000, &output, NULL);
@@ -291,11 +296,12 @@ static void json(void **state) {
 
 static void merge(void **state) {
         (void)state;
-        _cleanup_(message_freep) Criu__CriuOpts *to = from_json(everything),
-                                 *from = from_json("{\"tcp_established\": false, \"external\": [\"new\"],"
-                                                   " \"root\": \"/new\", \"ghost_limit\": 1, \"ps\": {\"port\": 9},"
-                                                   " \"manage_cgroups_mode\": \"FULL\"}"),
-                                 *empty = from_json("{}");
+        _cleanup_(message_freep)
+                Criu__CriuOpts *to = from_json(everything),
+                               *from = from_json("{\"tcp_established\": false, \"external\": [\"new\"],"
+                                                 " \"root\": \"/new\", \"ghost_limit\": 1, \"ps\": {\"port\": 9},"
+                                                 " \"manage_cgroups_mode\": \"FULL\"}"),
+                               *empty = from_json("{}");
 
         assert_int_equal(criu_options_merge(to, from, NULL), 0);
         assert_true(to->has_tcp_established && !to->tcp_established);

@@ -108,7 +108,8 @@ static void dump(void **state) {
         size_t size;
 
         wanted = xasprintf("dump\n--no-default-config\n--stream\n--images-dir=%s\n--work-dir=%s\n"
-                           "--log-file=dump.log\n-v4\n--tree=4711\nconfig= other=\nown-session\n", p->root, p->root);
+                           "--log-file=dump.log\n-v4\n--tree=4711\nconfig= other=\nown-session\n",
+                           p->root, p->root);
         first = run_and_see(p, &run);
         assert_string_equal(first, wanted);
         /* What CRIU says before it has a log is in the log. */
@@ -152,7 +153,10 @@ static void restore(void **state) {
         run.n_fds = 2;
         run.lock_fd = null;
         run.environment = (char *[]){
-                (char *)"OTHER=1", (char *)"CRIU_CONFIG_FILE=/x", (char *)"PATH=/usr/bin:/bin", NULL,
+                (char *)"OTHER=1",
+                (char *)"CRIU_CONFIG_FILE=/x",
+                (char *)"PATH=/usr/bin:/bin",
+                NULL,
         };
         assert_in_range(null, 3, 9);
         wanted = xasprintf("restore\n--no-default-config\n--stream\n--images-dir=%s\n--work-dir=%s\n"

@@ -84,10 +84,10 @@ static void test_refused(void **unused) {
         (void)unused;
         refuse("[]", -EBADMSG, "not readable");
         refuse("{\"version\":1}", -EBADMSG, "not readable");
-        refuse("{\"version\":99,\"type\":\"process\",\"criu\":{},\"state\":{},\"tasks\":[],\"ptys\":[],\"pipes\":[]}", -EOPNOTSUPP,
-               "newer stasis");
-        refuse("{\"version\":1,\"type\":\"process\",\"criu\":{},\"state\":{},\"tasks\":[],\"ptys\":[],\"pipes\":[]}", -EBADMSG,
-               "0 tasks");
+        refuse("{\"version\":99,\"type\":\"process\",\"criu\":{},\"state\":{},\"tasks\":[],\"ptys\":[],\"pipes\":[]}",
+               -EOPNOTSUPP, "newer stasis");
+        refuse("{\"version\":1,\"type\":\"process\",\"criu\":{},\"state\":{},\"tasks\":[],\"ptys\":[],\"pipes\":[]}",
+               -EBADMSG, "0 tasks");
         refuse("{\"version\":1,\"type\":\"process\",\"criu\":{},\"state\":{},\"tasks\":[{\"pid\":-3,\"pgid\":1,"
                "\"sid\":1}],\"ptys\":[],\"pipes\":[]}",
                -EBADMSG, "PID -3");

@@ -3,6 +3,7 @@
 
 #include <poll.h>
 #include <signal.h>
+#include <sys/eventfd.h>
 
 #include "image/capture.h"
 #include "image/streamer.h"
@@ -37,6 +38,13 @@ static int rig_finish(struct rig *rig, char **ret_message) {
         return r;
 }
 
+/** As CRIU ends: it waits at its hook until all has been read, then closes the connection. */
+static void rig_end(struct rig *rig) {
+        struct st_error *error = NULL;
+        assert_ok(capture_drain(rig->capture, 20000, &error), error);
+        close(rig->connection);
+}
+
 static void rig_clear(struct rig *rig) {
         store_free(rig->store);
         assert_int_equal(rmdir(rig->directory), 0); /* neither a socket nor anything else is left */
@@ -66,7 +74,7 @@ static void capture_all(uint64_t budget) {
         rig_start(&rig, budget);
         for (size_t i = 0; i < ELEMENTSOF(samples); i++)
                 write_sample(criu_dump_file(rig.connection, samples[i].name), i);
-        close(rig.connection);
+        rig_end(&rig);
         assert_int_equal(rig_finish(&rig, NULL), 0);
         check_store(rig.store);
         rig_clear(&rig);
@@ -105,7 +113,7 @@ static void test_at_the_same_time(void **state) {
                 close(fds[i]);
                 free(bytes[i]);
         }
-        close(rig.connection);
+        rig_end(&rig);
         assert_int_equal(rig_finish(&rig, NULL), 0);
         check_store(rig.store);
         rig_clear(&rig);
@@ -146,6 +154,45 @@ static void test_drain(void **state) {
         rig_clear(&rig);
 }
 
+struct gate {
+        int entered, released;
+};
+
+/** Holds up the thread of the capture, the first time it is called. */
+static void wait_at_gate(uint64_t bytes, void *userdata) {
+        struct gate *gate = userdata;
+        uint64_t count;
+        (void)bytes;
+        eventfd_write(gate->entered, 1);
+        assert_int_equal(read(gate->released, &count, sizeof(count)), sizeof(count));
+        eventfd_write(gate->released, 1);
+}
+
+/** Pages that are still in the pipe when the target runs on are not those of the dump. */
+static void test_late_pages(void **state) {
+        (void)state;
+        struct gate gate = { eventfd(0, EFD_CLOEXEC), eventfd(0, EFD_CLOEXEC) };
+        struct rig rig = { .directory = make_directory() };
+        struct st_error *error = NULL;
+        rig.store = store_new(64 * MIB, rig.directory);
+        assert_ok(capture_start(rig.directory, rig.store, wait_at_gate, &gate, &rig.capture, &error), error);
+        rig.connection = criu_connect(rig.directory, STREAMER_CAPTURE_SOCKET);
+        int fd = criu_dump_file(rig.connection, "pages-1.img");
+        uint8_t *bytes = make_bytes(16 * MIB, 1);
+        uint64_t count;
+        assert_int_equal(io_write_full(fd, bytes, 16 * MIB), 0);
+        assert_int_equal(read(gate.entered, &count, sizeof(count)), sizeof(count));
+        assert_int_equal(io_write_full(fd, bytes, 4096), 0);
+        close(fd);
+        close(rig.connection);
+        eventfd_write(gate.released, 1);
+        assert_int_equal(rig_finish(&rig, NULL), -ESTALE);
+        free(bytes);
+        close(gate.entered);
+        close(gate.released);
+        rig_clear(&rig);
+}
+
 static void test_abort(void **state) {
         (void)state;
         struct rig rig;
@@ -157,8 +204,7 @@ static void test_abort(void **state) {
         capture_abort(rig.capture);
         capture_abort(rig.capture);
         int r;
-        while ((r = io_write_full(fd, bytes, MIB)) == 0) {
-        }
+        while ((r = io_write_full(fd, bytes, MIB)) == 0) {}
         assert_int_equal(r, -EPIPE); /* CRIU notices */
         assert_int_equal(recv(rig.connection, bytes, 1, 0), 0);
         struct st_error *error = NULL;
@@ -262,6 +308,7 @@ int main(void) {
                 cmocka_unit_test(test_one_after_the_other),
                 cmocka_unit_test(test_at_the_same_time),
                 cmocka_unit_test(test_drain),
+                cmocka_unit_test(test_late_pages),
                 cmocka_unit_test(test_abort),
                 cmocka_unit_test(test_no_spill_directory),
                 cmocka_unit_test(test_no_client),

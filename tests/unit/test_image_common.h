@@ -25,10 +25,10 @@
 #define MIB ((uint64_t)1 << 20)
 
 /** Fails with the error's text when r is negative. */
-#define assert_ok(r, error)                                                                     \
-        do {                                                                                    \
-                if ((r) < 0)                                                                    \
-                        fail_msg("%s: %s", #r, st_error_message(error));                        \
+#define assert_ok(r, error)                                              \
+        do {                                                             \
+                if ((r) < 0)                                             \
+                        fail_msg("%s: %s", #r, st_error_message(error)); \
         } while (0)
 
 static inline char *make_directory(void) {

@@ -372,16 +372,11 @@ static void test_no_client(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_directory),
-                cmocka_unit_test(test_archive),
-                cmocka_unit_test(test_parallel),
-                cmocka_unit_test(test_stalled_reader),
-                cmocka_unit_test(test_damaged_directory),
-                cmocka_unit_test(test_shrinking_file),
-                cmocka_unit_test(test_damaged_archive),
-                cmocka_unit_test(test_client_dies),
-                cmocka_unit_test(test_early_close),
-                cmocka_unit_test(test_abort),
+                cmocka_unit_test(test_directory),         cmocka_unit_test(test_archive),
+                cmocka_unit_test(test_parallel),          cmocka_unit_test(test_stalled_reader),
+                cmocka_unit_test(test_damaged_directory), cmocka_unit_test(test_shrinking_file),
+                cmocka_unit_test(test_damaged_archive),   cmocka_unit_test(test_client_dies),
+                cmocka_unit_test(test_early_close),       cmocka_unit_test(test_abort),
                 cmocka_unit_test(test_no_client),
         };
         signal(SIGPIPE, SIG_IGN);

@@ -79,8 +79,7 @@ static void fill_pipe_reader(uint64_t budget, size_t size, size_t burst) {
                 assert_true(written > 0);
                 at += (size_t)written;
                 ssize_t r;
-                while ((r = store_append_pipe(store, file, fds[0], &error)) > 0) {
-                }
+                while ((r = store_append_pipe(store, file, fds[0], &error)) > 0) {}
                 assert_int_equal(r, -EAGAIN);
         }
         close(fds[1]);
@@ -190,10 +189,14 @@ static void test_jobs(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_append_and_read), cmocka_unit_test(test_names),
-                cmocka_unit_test(test_budget_and_spill), cmocka_unit_test(test_pipes),
-                cmocka_unit_test(test_reserve_and_release), cmocka_unit_test(test_full_disk),
-                cmocka_unit_test(test_pool), cmocka_unit_test(test_jobs),
+                cmocka_unit_test(test_append_and_read),
+                cmocka_unit_test(test_names),
+                cmocka_unit_test(test_budget_and_spill),
+                cmocka_unit_test(test_pipes),
+                cmocka_unit_test(test_reserve_and_release),
+                cmocka_unit_test(test_full_disk),
+                cmocka_unit_test(test_pool),
+                cmocka_unit_test(test_jobs),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }

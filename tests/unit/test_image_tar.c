@@ -63,8 +63,7 @@ static int read_all(const uint8_t *archive, size_t size) {
         struct tar_reader reader = { .read = read_memory, .userdata = &memory };
         struct st_error *error = NULL;
         int r;
-        while ((r = tar_next(&reader, &error)) > 0) {
-        }
+        while ((r = tar_next(&reader, &error)) > 0) {}
         assert_true((r < 0) == (error != NULL));
         st_error_free(error);
         return r;

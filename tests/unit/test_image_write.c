@@ -202,7 +202,7 @@ static void test_cancel(void **state) {
         remove_directory(directory);
 }
 
-/** In a child with a mount namespace of its own: a file system of 1 MiB. @return 0; 77: not permitted; else what failed */
+/** In a child, with a mount namespace of its own: a disk of 1 MiB. @return 0; 77: not permitted; else what failed */
 static int fill_disk(const char *directory, enum image_format format) {
         if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
             mount("tmpfs", directory, "tmpfs", 0, "size=1m") < 0)

@@ -29,12 +29,12 @@
 #define CHILD_READY_FD 201
 
 /** For the children: a step that must work. */
-#define CHILD_CHECK(expression)                                                 \
-        do {                                                                    \
-                if (!(expression)) {                                            \
-                        perror(#expression);                                    \
-                        _exit(99);                                              \
-                }                                                               \
+#define CHILD_CHECK(expression)              \
+        do {                                 \
+                if (!(expression)) {         \
+                        perror(#expression); \
+                        _exit(99);           \
+                }                            \
         } while (0)
 
 /** This process is ready to be looked at. */

@@ -79,7 +79,8 @@ static void test_status(void **state) {
         assert_int_equal(proc_parse_status("Name:\tx: y\nTgid:\t42\nTracerPid:\t7\nUid:\t1\t2\t3\t4\n"
                                            "Gid:\t5\t6\t7\t4294967295\nGroups:\t4 24 1000 \n"
                                            "VmRSS:\t     100 kB\nVmSwap:\t       4 kB\nnonsense\n",
-                                           &status), 0);
+                                           &status),
+                         0);
         assert_int_equal(status.tgid, 42);
         assert_int_equal(status.tracer, 7);
         assert_int_equal(status.uids[0], 1);
@@ -278,7 +279,9 @@ static void test_facts(void **state) {
 }
 
 static void execute_strange_arguments(void) {
-        char *const argv[] = { (char[]){ "sl\ne\x1b" "ep\xff" }, (char[]){ "1000" }, NULL };
+        char *const argv[] = { (char[]){ "sl\ne\x1b"
+                                         "ep\xff" },
+                               (char[]){ "1000" }, NULL };
 
         execv("/bin/sleep", argv);
         CHILD_CHECK(false);

@@ -160,7 +160,15 @@ static void test_files(void **state) {
 }
 
 enum {
-        FD_LISTEN = 20, FD_CLIENT, FD_SERVER, FD_UDP, FD_UNBOUND, FD_NETLINK, FD_PATH, FD_ABSTRACT, FD_DATAGRAM,
+        FD_LISTEN = 20,
+        FD_CLIENT,
+        FD_SERVER,
+        FD_UDP,
+        FD_UNBOUND,
+        FD_NETLINK,
+        FD_PATH,
+        FD_ABSTRACT,
+        FD_DATAGRAM,
         FD_LAST,
 };
 
