@@ -19,7 +19,10 @@ struct st_operation;
 /** The configuration: the values of all config keys (see st_arguments_string()). */
 ST_PUBLIC const struct st_arguments *st_operation_config(const struct st_operation *operation);
 
-/** The private directory of this operation: short, 0700, removed when it ends. For sockets, logs, temporary files. */
+/**
+ * The private directory of this operation: short, 0700, removed when it ends. For sockets, logs, temporary files. NULL for a
+ * query or health check of an ordinary user.
+ */
 ST_PUBLIC const char *st_operation_work_dir(const struct st_operation *operation);
 
 /** The user and group who asked for it, as the kernel says (SO_PEERCRED), never as the request says. */

@@ -246,7 +246,8 @@ int cli_main(int argc, char **argv) {
                 if (!err)
                         st_error_errno(&err, r, "failed");
                 bool interrupted = r == -ECANCELED && interrupt_count() > 0;
-                output_error(err, interrupted, cli.json);
+                if (!ferror(stdout)) /* said once, when it is flushed */
+                        output_error(err, interrupted, cli.json);
                 r = interrupted ? EXIT_INTERRUPTED : cli.failure;
         }
         arguments_free(cli.arguments);

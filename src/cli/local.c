@@ -38,6 +38,7 @@ static int run_operation(const struct cli *cli, const struct local_work *work, S
                 .uid = getuid(),
                 .gid = getgid(),
                 .no_server = true,
+                .no_work_dir = !work->needs_root && geteuid() != 0,
                 .cancel_fd = interrupt_fd(),
                 .report = take_report,
                 .userdata = profile,

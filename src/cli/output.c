@@ -2,6 +2,7 @@
 #include "cli/output.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -77,5 +78,9 @@ int output_flush(void) {
         errno = 0;
         if (fflush(stdout) == 0 && !ferror(stdout))
                 return 0;
-        return errno ? -errno : -EIO;
+        if (errno)
+                return -errno;
+        /* An earlier write failed, and its errno is gone; a pipe that nobody reads shows still. */
+        struct pollfd out = { .fd = STDOUT_FILENO };
+        return poll(&out, 1, 0) == 1 && (out.revents & POLLERR) ? -EPIPE : -EIO;
 }

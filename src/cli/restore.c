@@ -2,6 +2,8 @@
 
 /* `stasis restore TYPE …` */
 
+#include <unistd.h>
+#include <fcntl.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -149,6 +151,17 @@ static int restore_here(struct st_operation *operation, void *userdata, struct s
         return engine_restore(operation, restore->req, restore->resp, &restore->pty, err);
 }
 
+/* The output of a process on a terminal of its own goes to --out, where one was named. */
+static int redirect_output(const Daemon__RestoreReq *req, int pty, struct st_error **err) {
+        if (pty < 0 || isempty(req->log))
+                return 0;
+        (void)output_flush();
+        _cleanup_close_ int fd = open(req->log, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0600);
+        if (fd < 0 || dup2(fd, STDOUT_FILENO) < 0)
+                return st_error_errno(err, errno, "cannot open %s", req->log);
+        return 0;
+}
+
 static int restore_locally(struct cli *cli, Daemon__RestoreReq *req, const char *outcome, struct st_error **err) {
         _cleanup_(message_freep) Daemon__RestoreResp *resp = message_new(&daemon__restore_resp__descriptor);
         struct local_restore restore = { req, resp, -EBADF };
@@ -160,6 +173,9 @@ static int restore_locally(struct cli *cli, Daemon__RestoreReq *req, const char 
         if (r < 0)
                 return r;
         print_restore(cli, resp);
+        r = redirect_output(req, pty, err);
+        if (r < 0)
+                return r;
         return wait_for_process((pid_t)resp->pid, pty, err);
 }
 

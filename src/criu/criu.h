@@ -89,7 +89,8 @@ void criu_digest(const char *log, char **ret_cause, char **ret_hint);
 /**
  * Turns a failed run into an error with hint: "CRIU could not dump process tree: <root cause> (log: PATH)". The log is
  * moved to the log directory (path_log_dir()) as `name`.log (`name`-2.log when that is taken); of a huge one only the
- * beginning and the end is kept. An error that *err already holds (our side of a broken stream) stays the root cause.
+ * beginning and the end is kept. An error that *err already holds (our side of a broken stream) is the root cause: it
+ * keeps its number, and the log is only named.
  *
  * @param status wait status of CRIU
  * @param number errno of the error, 0: chosen by the cause (EIO when unknown)

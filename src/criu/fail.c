@@ -120,6 +120,10 @@ int criu_fail(const char *work_dir, enum criu_operation operation, int status, c
                 if (kept)
                         (void)unlink(log);
         }
+        if (err && *err)
+                return st_error_wrap(err, "CRIU could not %s process tree%s%s%s",
+                                     operation == CRIU_DUMP ? "dump" : "restore", kept ? " (log: " : "",
+                                     kept ? kept : "", kept ? ")" : "");
         if (!digest.cause) {
                 _cleanup_free_ char *ended = spawn_describe_status(status);
 

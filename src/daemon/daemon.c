@@ -25,7 +25,6 @@
 #include "daemon/service.h"
 #include "daemon/supervisors.h"
 #include "daemon/workers.h"
-#include "engine/work_dir.h"
 #include "rpc/server.h"
 
 /* Operations that run when the daemon is to stop are cancelled and roll back within this time. */
@@ -37,6 +36,7 @@ struct daemon {
         struct service service;
         char *address;
         int lock_fd;
+        bool listening; /* the socket at the address is ours, to remove too */
         bool stopping;
 };
 
@@ -118,11 +118,11 @@ static int listen_at(struct daemon *daemon, struct st_error **err) {
                 st_error_hint(err, "see 'stasis daemon status'; stop it with 'stasis daemon stop'");
                 return -EADDRINUSE;
         }
-        daemon->lock_fd = TAKE_FD(fd); /* the address is ours from here on, to remove too */
-        (void)unlink(daemon->address);
+        daemon->lock_fd = TAKE_FD(fd);
         r = io_listen_unix(daemon->address, 0600, 128);
         if (r < 0)
                 return st_error_errno(err, r, "cannot listen at %s", daemon->address);
+        daemon->listening = true;
         return r;
 }
 
@@ -152,11 +152,11 @@ static void daemon_clear(struct daemon *daemon) {
         daemon->server = rpc_server_free(daemon->server);
         workers_free(daemon->service.workers);
         supervisors_free(daemon->service.supervisors);
-        if (daemon->lock_fd >= 0) {
-                /* The lock file stays: another daemon may just have opened it. */
+        if (daemon->listening)
                 (void)unlink(daemon->address);
+        /* The lock file stays: another daemon may just have opened it. */
+        if (daemon->lock_fd >= 0)
                 close(daemon->lock_fd);
-        }
         sd_event_unref(daemon->loop);
         free(daemon->address);
 }
@@ -173,7 +173,7 @@ int daemon_run(const struct st_arguments *config, struct st_error **err) {
         (void)prctl(PR_SET_CHILD_SUBREAPER, 1);
         r = prepare(&daemon, config, err);
         if (r >= 0) {
-                work_dir_clean_stale();
+                workers_clean_stale(daemon.service.workers);
                 supervisors_scan(daemon.service.supervisors);
                 st_log_info("stasis " STASIS_VERSION " serves %s", daemon.address);
                 (void)sd_notify(false, "READY=1");

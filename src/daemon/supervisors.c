@@ -144,8 +144,14 @@ void supervisors_scan(struct supervisors *supervisors) {
                         continue;
                 if (supervisor_status_read(dir, &status) < 0)
                         continue; /* its supervisor is just starting */
-                if (watch(supervisors, entry->d_name, &status) >= 0)
+                int r = watch(supervisors, entry->d_name, &status);
+                if (r >= 0)
                         continue;
+                if (r != -ESRCH) {
+                        /* It may live: the record must stay. */
+                        st_log_error("cannot watch the supervisor of process %d: %s", status.pid, strerror(-r));
+                        continue;
+                }
                 /* It may have written its last word while we looked. */
                 (void)supervisor_status_read(dir, &status);
                 conclude(entry->d_name, &status);

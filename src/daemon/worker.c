@@ -6,7 +6,7 @@
 #include <signal.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -36,7 +36,9 @@ struct worker {
         pthread_t control;
         int cancel_fd; /* eventfd: set by the control thread */
         int pty;
-        pid_t restored; /* 0: nothing to supervise */
+        pid_t restored;   /* 0: nothing to supervise */
+        bool controlled;  /* the control thread runs */
+        char *output_log; /* where a terminal's output goes */
 };
 
 static void worker_send(struct worker *worker, const Stasis__Worker__Report *report) {
@@ -92,6 +94,19 @@ static int run_dump(struct worker *worker, ProtobufCMessage **ret, struct st_err
         return req ? engine_dump(worker->operation, req, resp, err) : st_error_set(err, EBADMSG, "bad request");
 }
 
+/** The output of a job on a terminal of its own goes to --out, else to a file of ours, which is told. */
+static void choose_output_log(struct worker *worker, const Daemon__RestoreReq *req, Daemon__RestoreResp *resp) {
+        if (!isempty(req->log)) {
+                worker->output_log = path_absolute(req->log);
+                return;
+        }
+        worker->output_log = xasprintf("%s/output-%s.log", path_log_dir(), worker->task->id);
+        (void)io_make_directories(path_log_dir(), 0700);
+        message_append(&resp->n_messages, &resp->messages,
+                       xasprintf("process %u is on a terminal of its own; its output goes to %s", resp->pid,
+                                 worker->output_log));
+}
+
 static int run_restore(struct worker *worker, ProtobufCMessage **ret, struct st_error **err) {
         _cleanup_(message_freep) Daemon__RestoreReq *req =
                 daemon__restore_req__unpack(NULL, worker->task->request.len, worker->task->request.data);
@@ -101,9 +116,12 @@ static int run_restore(struct worker *worker, ProtobufCMessage **ret, struct st_
         *ret = &resp->base;
         r = req ? engine_restore(worker->operation, req, resp, &worker->pty, err)
                 : st_error_set(err, EBADMSG, "bad request");
-        if (r >= 0)
-                worker->restored = (pid_t)resp->pid;
-        return r;
+        if (r < 0)
+                return r;
+        worker->restored = (pid_t)resp->pid;
+        if (worker->pty >= 0)
+                choose_output_log(worker, req, resp);
+        return 0;
 }
 
 static int run_query(struct worker *worker, ProtobufCMessage **ret, struct st_error **err) {
@@ -173,7 +191,6 @@ static int become_supervisor(struct worker *worker, int answer_fd, struct st_err
         _cleanup_free_ char *program = path_libexec("stasis-supervisor");
         _cleanup_free_ char *jobs = path_join(path_run_dir(), "jobs");
         _cleanup_free_ char *dir = path_join(jobs, worker->task->id);
-        _cleanup_free_ char *log = xasprintf("%s/output-%s.log", path_log_dir(), worker->task->id);
         _cleanup_strv_ struct strv argv = { 0 };
         sigset_t set;
         int r;
@@ -188,9 +205,8 @@ static int become_supervisor(struct worker *worker, int answer_fd, struct st_err
         strv_addf(&argv, "--socket=%d", WORKER_SOCKET_FD);
         (void)io_set_cloexec(answer_fd, false);
         if (worker->pty >= 0) {
-                (void)io_make_directories(path_log_dir(), 0700);
                 strv_addf(&argv, "--terminal=%d", worker->pty);
-                strv_addf(&argv, "--log=%s", log);
+                strv_addf(&argv, "--log=%s", worker->output_log);
                 (void)io_set_cloexec(worker->pty, false);
         }
         /* Its end may come while we exec: the signal must wait for the supervisor. */
@@ -201,6 +217,15 @@ static int become_supervisor(struct worker *worker, int answer_fd, struct st_err
         r = -errno;
         (void)rmdir(dir);
         return st_error_errno(err, r, "cannot start %s", program);
+}
+
+/** From here on nobody else looks at the operation. Its thread may be waiting for the daemon's word. */
+static void stop_control(struct worker *worker) {
+        if (!worker->controlled)
+                return;
+        (void)shutdown(WORKER_SOCKET_FD, SHUT_RD);
+        (void)pthread_join(worker->control, NULL);
+        worker->controlled = false;
 }
 
 static void finish(struct worker *worker, int r, struct st_error *error, const ProtobufCMessage *response) {
@@ -260,7 +285,10 @@ static int prepare(struct worker *worker, struct st_error **err) {
                 return r;
         engine_load_plugins(worker->config);
         r = pthread_create(&worker->control, NULL, control_main, worker);
-        return r == 0 ? 0 : st_error_errno(err, r, "cannot start a thread");
+        if (r != 0)
+                return st_error_errno(err, r, "cannot start a thread");
+        worker->controlled = true;
+        return 0;
 }
 
 int worker_main(void) {
@@ -282,12 +310,14 @@ int worker_main(void) {
         r = prepare(&worker, &error);
         if (r >= 0)
                 r = runners[worker.task->operation](&worker, &response, &error);
+        stop_control(&worker);
         if (worker.restored > 0)
                 (void)io_set_cloexec(WORKER_SOCKET_FD, false);
         finish(&worker, r, error, response);
 
-        /* The control thread may still wait for the daemon: the process's end is its end. */
         operation_free(worker.operation);
-        fflush(NULL);
-        _exit(r < 0 ? EXIT_FAILURE : EXIT_SUCCESS);
+        arguments_free(worker.config);
+        message_freep(&worker.task);
+        free(worker.output_log);
+        return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }

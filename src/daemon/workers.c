@@ -22,6 +22,8 @@
 #include "daemon/worker.h"
 #include "engine/work_dir.h"
 
+#define CLEAN_EVERY_US 200000
+
 struct worker {
         struct workers *workers;
         struct worker *next, **link; /* in workers->running */
@@ -50,7 +52,8 @@ struct workers {
         struct worker *running;
         size_t n;
         unsigned sequence;
-        struct strv stale; /* work directories that were still in use when their worker died */
+        sd_event_source *timer; /* while there are stale work directories */
+        struct strv stale;      /* work directories that were still in use when their worker died */
 };
 
 int workers_new(sd_event *loop, const struct st_arguments *config, struct workers **ret, struct st_error **err) {
@@ -97,11 +100,44 @@ struct workers *workers_free(struct workers *workers) {
                 return NULL;
         while (workers->running)
                 worker_free(workers->running);
+        sd_event_source_disable_unref(workers->timer);
         strv_clear(&workers->stale);
         sd_event_unref(workers->loop);
         free(workers->config);
         free(workers);
         return NULL;
+}
+
+static int on_timer(sd_event_source *source, uint64_t usec, void *userdata);
+
+/** Whoever still uses them is maybe no child of ours, whose end we would be told: so they are looked at again. */
+static void clean_later(struct workers *workers) {
+        if (workers->stale.n == 0 || workers->timer)
+                return;
+        if (sd_event_add_time_relative(workers->loop, &workers->timer, CLOCK_MONOTONIC, CLEAN_EVERY_US, 0, on_timer,
+                                       workers) < 0)
+                st_log_warning("%zu work directories stay until the next start", workers->stale.n);
+}
+
+static void clean_stale(struct workers *workers) {
+        struct strv still = { 0 };
+
+        for (size_t i = 0; i < workers->stale.n; i++)
+                if (work_dir_clean(workers->stale.items[i]) == -EBUSY)
+                        strv_add(&still, workers->stale.items[i]);
+        strv_clear(&workers->stale);
+        workers->stale = still;
+        clean_later(workers);
+}
+
+static int on_timer(sd_event_source *source, uint64_t usec, void *userdata) {
+        struct workers *workers = userdata;
+
+        (void)source;
+        (void)usec;
+        workers->timer = sd_event_source_disable_unref(workers->timer);
+        clean_stale(workers);
+        return 0;
 }
 
 /** Why a worker that sent no result is gone. */
@@ -135,6 +171,7 @@ static void worker_end(struct worker *worker) {
 
         if (work_dir_clean(worker->work_dir) == -EBUSY)
                 strv_add(&workers->stale, worker->work_dir);
+        clean_later(workers);
         if (error)
                 st_log_warning("%s %s of %s: %s", worker->kind, worker->id, worker->target, st_error_message(error));
         else
@@ -227,15 +264,9 @@ static int on_socket(sd_event_source *source, int fd, uint32_t events, void *use
         return 0;
 }
 
-/** Cleans what a dead worker left, once nothing of it lives any more: CRIU may have been rolling back. */
-static void clean_stale(struct workers *workers) {
-        struct strv still = { 0 };
-
-        for (size_t i = 0; i < workers->stale.n; i++)
-                if (work_dir_clean(workers->stale.items[i]) == -EBUSY)
-                        strv_add(&still, workers->stale.items[i]);
-        strv_clear(&workers->stale);
-        workers->stale = still;
+void workers_clean_stale(struct workers *workers) {
+        work_dir_clean_stale(&workers->stale);
+        clean_later(workers);
 }
 
 void workers_child_ended(struct workers *workers, pid_t pid, int status) {

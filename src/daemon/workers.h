@@ -69,5 +69,11 @@ size_t workers_count(const struct workers *workers);
 /** Appends what runs to a status. */
 void workers_status(const struct workers *workers, Stasis__V1__StatusResp *resp);
 
+/**
+ * Cleans what workers of an earlier daemon left, now, or as soon as nothing of them lives any more: CRIU may be rolling
+ * back.
+ */
+void workers_clean_stale(struct workers *workers);
+
 /** To be told of every child of the daemon that was reaped, workers or not (the daemon is a subreaper). */
 void workers_child_ended(struct workers *workers, pid_t pid, int status);

@@ -61,6 +61,8 @@ static int chain_call(struct chain *chain, size_t index, struct st_dump *dump, s
         else
                 r = link->restore(restore, &(struct st_restore_next){ chain, index + 1 }, err);
         uint64_t inclusive = now_ns() - begin;
+        if (r < 0 && err && !*err)
+                st_error_errno(err, r, "adapter %s failed", link->name);
 
         operation_report_span(chain->operation, link->plugin, link->name, (unsigned)index, inclusive,
                               inclusive - chain->nested_ns);

@@ -16,6 +16,7 @@ struct dump_context {
         enum image_format format;
         bool named_by_default;             /* the name was ours to choose: then it is made unique */
         char *partial;                     /* hidden path of the checkpoint while it is written */
+        bool leave_stopped;                /* leave the target stopped (SIGSTOP) */
         bool stop;                         /* end the target once the checkpoint is committed */
         struct process_analysis *analysis; /* of the tree */
         char *state;                       /* what IMAGE_STATE will hold, JSON */

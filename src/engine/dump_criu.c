@@ -3,9 +3,10 @@
 /*
  * The handler of the dump: CRIU, streaming into our memory, and the commit of what it wrote.
  *
- * Without --stop: CRIU runs, the target goes on, then everything is encoded, synced and renamed. With --stop the same
- * happens while CRIU waits at its post-dump hook with the tasks frozen: only a committed checkpoint ends the target.
- * CRIU is never killed: closing its stream makes it fail, roll back and resume the target.
+ * At its post-dump hook CRIU waits for us with the tasks frozen. Then the pipes are read to their ends. Without --stop the
+ * target runs on after that, and everything is encoded, synced and renamed while it does; with --stop that is done at the
+ * hook, too: only a committed checkpoint ends the target. CRIU is never killed: closing its stream makes it fail, roll back
+ * and resume the target.
  */
 
 #include <poll.h>
@@ -22,7 +23,7 @@
 #include "engine/dump_context.h"
 #include "engine/operation.h"
 #include "engine/memory_budget.h"
-#include "engine/stop_hook.h"
+#include "engine/dump_hook.h"
 #include "image/capture.h"
 #include "process/proc.h"
 #include "engine/hook_protocol.h"
@@ -37,11 +38,12 @@ struct run {
         struct dump_context *context;
         struct store *store;
         struct capture *capture;
-        struct stop_hook hook;
+        struct dump_hook hook;
         int pidfd;
         pid_t criu;
         bool cancelled;
         bool committed;
+        bool answered;            /* CRIU was told to go on */
         struct st_error *failure; /* ours; more telling than what CRIU says after it */
 };
 
@@ -94,18 +96,19 @@ static void on_hook(struct run *run) {
         struct st_error *error = NULL;
         int r;
 
-        r = stop_hook_accept(&run->hook, &error);
+        r = dump_hook_accept(&run->hook, &error);
         if (r >= 0)
                 r = capture_drain(run->capture, DRAIN_TIMEOUT_MS, &error);
-        if (r >= 0)
+        if (r >= 0 && run->context->stop)
                 r = commit(run, &error);
         if (r >= 0)
-                r = stop_hook_commit(&run->hook, &error);
+                r = dump_hook_answer(&run->hook, &error);
+        run->answered = r >= 0;
         if (r < 0) {
                 st_error_free(run->failure);
                 run->failure = error;
         }
-        stop_hook_close(&run->hook);
+        dump_hook_close(&run->hook);
 }
 
 static void on_cancel(struct run *run) {
@@ -113,7 +116,7 @@ static void on_cancel(struct run *run) {
         if (!run->failure)
                 (void)st_operation_check_cancelled(run->context->dump.operation, &run->failure);
         capture_abort(run->capture);
-        stop_hook_close(&run->hook);
+        dump_hook_close(&run->hook);
 }
 
 /** Waits for CRIU's end, serving its hook and the wish to cancel. @return its wait status or -errno */
@@ -142,36 +145,55 @@ static int supervise(struct run *run, int *ret_status) {
         }
 }
 
-/** What was committed but whose target lives on after all is no checkpoint that anybody asked for. */
+/** Are all tasks of the tree alive, and none of them about to die? */
+static bool is_whole(const struct process_analysis *analysis) {
+        for (size_t i = 0; i < analysis->n_tasks; i++)
+                if (!proc_is_alive(analysis->tasks[i].pid, analysis->tasks[i].start_time) ||
+                    proc_is_being_killed(analysis->tasks[i].pid))
+                        return false;
+        return true;
+}
+
+/**
+ * What was committed but whose target lives on after all is no checkpoint that anybody asked for. But once CRIU was told to
+ * go on it may have begun to end the target, and the checkpoint be the only copy: then it is kept unless the whole tree
+ * stays alive.
+ */
 static void withdraw(struct run *run) {
         struct dump_context *context = run->context;
-        const struct process_task *root = &context->analysis->tasks[0];
+        bool alive = is_whole(context->analysis);
 
         if (!run->committed)
                 return;
-        if (proc_is_alive(root->pid, root->start_time)) {
+        for (int i = 0; run->answered && alive && i < 3; i++) {
+                (void)poll(NULL, 0, 100);
+                alive = is_whole(context->analysis);
+        }
+        if (alive) {
                 (void)io_remove_tree(context->dump.destination);
                 run->committed = false;
         } else
-                st_log_warning("CRIU failed after the checkpoint was complete, and process %d is gone: %s is kept",
-                               root->pid, context->dump.destination);
+                st_log_warning("CRIU failed after the checkpoint was complete: %s is kept", context->dump.destination);
 }
 
-/** Makes one error of a failed dump: the nearest to the root cause that is known. */
+/**
+ * Makes one error of a failed dump: the nearest to the root cause that is known. Ours is nearer than what CRIU's log says,
+ * unless it only tells that CRIU ended early.
+ */
 static int fail(struct run *run, int status, int capture_result, struct st_error *capture_error,
                 struct st_error **err) {
         struct dump_context *context = run->context;
         _cleanup_free_ char *name = xasprintf("dump-%d-%s", context->dump.pid, operation_id(context->dump.operation));
+        bool ended_early = capture_result == -ENOTCONN || capture_result == -EPIPE || capture_result == -ECONNRESET;
 
         withdraw(run);
-        if (run->failure) {
-                st_error_free(capture_error);
-                return st_error_move(err, TAKE_PTR(run->failure));
-        }
-        /* A closed stream is the effect of CRIU's failure, not its cause. */
-        if (capture_result < 0 && capture_result != -ECONNRESET && capture_result != -ENODATA)
-                return st_error_move(err, capture_error);
+        if (run->failure)
+                st_error_move(err, TAKE_PTR(run->failure));
+        else if (capture_result < 0 && !ended_early)
+                st_error_move(err, TAKE_PTR(capture_error));
         st_error_free(capture_error);
+        if (run->cancelled)
+                return st_error_number(err ? *err : NULL) ?: -ECANCELED;
         return criu_fail(st_operation_work_dir(context->dump.operation), CRIU_DUMP, status, name, 0, err);
 }
 
@@ -179,7 +201,7 @@ static int start(struct run *run, struct st_error **err) {
         struct dump_context *context = run->context;
         struct st_operation *operation = context->dump.operation;
         const char *work_dir = st_operation_work_dir(operation);
-        _cleanup_free_ char *script = NULL;
+        _cleanup_free_ char *hook = path_libexec("stasis-hook");
         _cleanup_strv_ struct strv environment = { 0 };
         struct criu_run criu = {
                 .binary = context->criu,
@@ -187,7 +209,8 @@ static int start(struct run *run, struct st_error **err) {
                 .options = context->dump.criu,
                 .work_dir = work_dir,
                 .pid = context->dump.pid,
-                .leave_running = !context->stop,
+                .leave_running = !context->stop && !context->leave_stopped,
+                .leave_stopped = context->leave_stopped,
                 .lock_fd = operation_lock_fd(operation),
         };
         int r;
@@ -196,17 +219,16 @@ static int start(struct run *run, struct st_error **err) {
         r = capture_start(work_dir, run->store, on_captured, run, &run->capture, err);
         if (r < 0)
                 return r;
-        if (context->stop) {
-                r = stop_hook_listen(&run->hook, work_dir, err);
-                if (r < 0)
-                        return r;
-                script = path_libexec("stasis-hook");
-                for (char **e = environ; *e; e++)
-                        strv_add(&environment, *e);
-                strv_addf(&environment, HOOK_SOCKET_VARIABLE "=%s", run->hook.path);
-                criu.action_script = script;
-                criu.environment = environment.items;
-        }
+        r = dump_hook_listen(&run->hook, work_dir, err);
+        if (r < 0)
+                return r;
+        if (access(hook, X_OK) < 0)
+                return st_error_errno(err, errno, "a part of stasis is missing, %s", hook);
+        for (char **e = environ; *e; e++)
+                strv_add(&environment, *e);
+        strv_addf(&environment, HOOK_SOCKET_VARIABLE "=%s", run->hook.path);
+        criu.action_script = hook;
+        criu.environment = environment.items;
         run->criu = criu_start(&criu, &run->pidfd, err);
         return run->criu < 0 ? (int)run->criu : 0;
 }
@@ -221,6 +243,7 @@ static void report_statistics(struct dump_context *context) {
 }
 
 static int run_criu(struct run *run, struct st_error **err) {
+        const struct dump_context *context = run->context;
         struct st_error *capture_error = NULL;
         int status = 0, r, capture_result;
 
@@ -242,16 +265,18 @@ static int run_criu(struct run *run, struct st_error **err) {
         if (status != 0 || run->failure || (capture_result < 0 && !run->committed))
                 return fail(run, status, capture_result, capture_error, err);
         st_error_free(capture_error);
-        if (run->committed)
-                return 0;
-        return commit(run, err);
+        /* CRIU lets the target run on without waiting for us: its last pages may be of another moment. Of a target that has
+         * ended there is nothing better. */
+        if (!run->answered && !context->stop)
+                return st_error_set(err, EPROTO, "CRIU did not run its action script: the copy is not of one moment");
+        return run->committed ? 0 : commit(run, err);
 }
 
 int dump_criu(struct st_dump *dump, struct st_dump_next *next, struct st_error **err) {
         struct dump_context *context = dump_context(dump);
         _cleanup_free_ char *spill = path_directory(dump->destination);
         _cleanup_(store_freep) struct store *store = NULL;
-        struct run run = { .context = context, .hook = STOP_HOOK_NULL, .pidfd = -EBADF };
+        struct run run = { .context = context, .hook = DUMP_HOOK_NULL, .pidfd = -EBADF };
         struct store_file *state;
         int r;
 
@@ -264,7 +289,7 @@ int dump_criu(struct st_dump *dump, struct st_dump_next *next, struct st_error *
         if (r >= 0)
                 r = run_criu(&run, err);
 
-        stop_hook_close(&run.hook);
+        dump_hook_close(&run.hook);
         st_error_free(run.failure);
         if (run.pidfd >= 0)
                 close(run.pidfd);

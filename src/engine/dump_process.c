@@ -152,8 +152,8 @@ int dump_network(struct st_dump *dump, struct st_dump_next *next, struct st_erro
                 detected(dump, analysis->tcp_established, "tcp_established", &criu->has_tcp_established,
                          &criu->tcp_established);
         detected(dump, analysis->ext_unix, "ext_unix_sk", &criu->has_ext_unix_sk, &criu->ext_unix_sk);
-        if (analysis->tcp_established)
-                choose_network_lock(criu);
+        /* Also without a connection in use: CRIU locks sockets that are half or wholly closed, too. */
+        choose_network_lock(criu);
         return st_dump_proceed(next, dump, err);
 }
 

@@ -83,7 +83,8 @@ int dump_defaults(struct st_dump *dump, struct st_dump_next *next, struct st_err
                 criu->has_leave_running = 1;
                 criu->leave_running = st_arguments_bool(config, "CRIU.LeaveRunning");
         }
-        context->stop = !criu->leave_running;
+        context->leave_stopped = criu->has_leave_stopped && criu->leave_stopped;
+        context->stop = !criu->leave_running && !context->leave_stopped;
         if (!criu->has_ghost_limit || criu->ghost_limit == 0) {
                 criu->has_ghost_limit = 1;
                 criu->ghost_limit = GHOST_LIMIT_DEFAULT;

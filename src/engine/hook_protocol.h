@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-/* Between stasis-hook, which CRIU runs, and whoever runs CRIU (src/engine/stop_hook.c). */
+/* Between stasis-hook, which CRIU runs, and whoever runs CRIU (src/engine/dump_hook.c). */
 
 /** The environment variable with the path of the socket to ask at. */
 #define HOOK_SOCKET_VARIABLE "STASIS_HOOK_SOCKET"
 
 /** The one byte that lets CRIU go on after a dump. Anything else, or the end of the connection, does not. */
-#define HOOK_COMMITTED 'c'
+#define HOOK_GO_ON 'g'

@@ -33,11 +33,17 @@ int operation_new(const struct operation_options *options, struct st_operation *
         operation->lock_fd = -EBADF;
         pthread_mutex_init(&operation->report_lock, NULL);
 
+        if (options->no_work_dir) {
+                operation->id = xasprintf("%d", (int)getpid());
+                operation->options.id = operation->id;
+                *ret = operation;
+                return 0;
+        }
         if (options->work_dir)
                 operation->work_dir = xstrdup(options->work_dir);
         else {
                 /* Without a daemon nobody else would. */
-                work_dir_clean_stale();
+                work_dir_clean_stale(NULL);
                 r = work_dir_new(&operation->work_dir, err);
                 if (r < 0) {
                         operation_free(operation);

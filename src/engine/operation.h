@@ -18,6 +18,7 @@ typedef void (*operation_report)(const Stasis__Worker__Report *report, void *use
 struct operation_options {
         const struct st_arguments *config;
         const char *work_dir; /* NULL: made by the operation, below the run directory */
+        bool no_work_dir;     /* it needs none: for checks and queries that an ordinary user makes */
         const char *id;       /* NULL: made */
         uid_t uid;
         gid_t gid;

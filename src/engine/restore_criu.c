@@ -7,7 +7,9 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <sys/pidfd.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 
 #include <stasis/log.h>
@@ -25,6 +27,9 @@
 /* After its stream was closed CRIU ends by itself within 100 ms; it is asked again, then made to. */
 #define CRIU_TERM_AFTER_MS 10000
 #define CRIU_KILL_AFTER_MS 20000
+
+/* A large process takes a moment to end. */
+#define REAP_MS 5000
 
 struct run {
         struct restore_context *context;
@@ -69,16 +74,36 @@ static int supervise(struct run *run, int *ret_status, struct st_error **err) {
         }
 }
 
-/** CRIU leaves a zombie behind a failed restore that holds the PID: we are its parent. */
+/** Ends all children of ours: there are none but what CRIU left, whose descendants come to us (we are a subreaper). */
+static void kill_children(void) {
+        _cleanup_free_ char *path = xasprintf("/proc/self/task/%d/children", (int)getpid()), *text = NULL;
+
+        if (io_read_file(AT_FDCWD, path, 1 << 20, &text, NULL) < 0)
+                return;
+        for (char *at = text, *end;; at = end) {
+                long pid = strtol(at, &end, 10);
+                if (end == at || pid <= 1)
+                        return;
+                (void)kill((pid_t)pid, SIGKILL);
+        }
+}
+
+/**
+ * After a failed restore CRIU leaves a zombie that holds the PID, and when it was killed half a tree. All of it is ended
+ * and reaped.
+ */
 static void reap_leftovers(void) {
         int status;
 
-        for (int ms = 0; ms < 2000; ms += 10) {
+        for (int ms = 0; ms < REAP_MS; ms += 10) {
                 pid_t pid = waitpid(-1, &status, WNOHANG);
+
                 if (pid < 0)
                         return;
-                if (pid == 0)
+                if (pid == 0) {
+                        kill_children();
                         (void)poll(NULL, 0, 10);
+                }
         }
 }
 
@@ -104,8 +129,8 @@ static int fail(struct run *run, int status, int serve_result, struct st_error *
                 st_error_free(serve_error);
                 return st_error_move(err, TAKE_PTR(run->failure));
         }
-        if (serve_result < 0 && serve_result != -EPIPE && serve_result != -ECONNRESET)
-                return st_error_move(err, serve_error);
+        if (serve_result < 0 && serve_result != -EPIPE && serve_result != -ECONNRESET && serve_result != -ENOTCONN)
+                st_error_move(err, TAKE_PTR(serve_error));
         st_error_free(serve_error);
         return criu_fail(st_operation_work_dir(context->restore.operation), CRIU_RESTORE, status, name, 0, err);
 }
@@ -128,6 +153,7 @@ static int start(struct run *run, const char *pid_file, struct st_error **err) {
         uint64_t budget = memory_budget(st_operation_config(context->restore.operation));
         int r;
 
+        (void)prctl(PR_SET_CHILD_SUBREAPER, 1);
         r = serve_start(context->image, criu.work_dir, budget, "/var/tmp", on_served, run, &run->serve, err);
         if (r < 0)
                 return r;

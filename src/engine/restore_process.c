@@ -26,12 +26,14 @@
  */
 static int find_holder(struct st_restore *restore, pid_t pid, int *budget_ms, char **ret, struct st_error **err) {
         for (;;) {
+                /* Asked first: a zombie may be reaped between the two. */
+                bool zombies = proc_pid_is_of_zombies(pid);
                 _cleanup_free_ char *holder = proc_describe_pid(pid);
                 int r = st_operation_check_cancelled(restore->operation, err);
 
                 if (r < 0)
                         return r;
-                if (!holder || *budget_ms <= 0 || !proc_pid_is_of_zombies(pid)) {
+                if (!holder || *budget_ms <= 0 || !zombies) {
                         *ret = TAKE_PTR(holder);
                         return 0;
                 }
@@ -177,6 +179,18 @@ static void use_terminal(struct restore_context *context, const int fds[3]) {
         }
 }
 
+/** Can --out be written? Asked before anything runs whose output would go there. */
+static int check_out(const struct st_restore *restore, struct st_error **err) {
+        _cleanup_free_ char *path = NULL;
+        _cleanup_close_ int fd = -EBADF;
+
+        if (isempty(restore->req->log))
+                return 0;
+        path = path_absolute(restore->req->log);
+        fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0600);
+        return fd >= 0 ? 0 : st_error_errno(err, errno, "cannot open %s", path);
+}
+
 int restore_terminal(struct st_restore *restore, struct st_restore_next *next, struct st_error **err) {
         struct restore_context *context = restore_context(restore);
         _cleanup_close_ int slave = -EBADF;
@@ -185,6 +199,9 @@ int restore_terminal(struct st_restore *restore, struct st_restore_next *next, s
         if (!restore->criu->has_shell_job || !restore->criu->shell_job)
                 return st_restore_proceed(next, restore, err);
 
+        r = check_out(restore, err);
+        if (r < 0)
+                return r;
         if (st_operation_no_server(restore->operation) && isatty(STDIN_FILENO))
                 use_terminal(context, (const int[]){ STDIN_FILENO, STDIN_FILENO, STDIN_FILENO });
         else {

@@ -102,6 +102,10 @@ static int merge_saved_options(struct st_restore *restore, const Criu__CriuOpts 
         Criu__CriuOpts *criu = restore->criu;
         int r;
 
+        /* Existing clients always send these three: false means "not set". */
+        given->has_shell_job = given->shell_job;
+        given->has_tcp_established = given->tcp_established;
+        given->has_ext_unix_sk = given->ext_unix_sk;
         r = criu_options_merge(criu, saved, err);
         if (r >= 0)
                 r = criu_options_merge(criu, given, err);
@@ -112,6 +116,8 @@ static int merge_saved_options(struct st_restore *restore, const Criu__CriuOpts 
                 criu->has_shell_job = criu->shell_job = 0;
         if (restore_forced_off(restore, "tcp_established"))
                 criu->has_tcp_established = criu->tcp_established = 0;
+        if (restore_forced_off(restore, "ext_unix_sk"))
+                criu->has_ext_unix_sk = criu->ext_unix_sk = 0;
         if (restore_forced_off(restore, "file_locks"))
                 criu->has_file_locks = criu->file_locks = 0;
         return 0;

@@ -47,14 +47,15 @@ static json_t *pipes_to_json(const struct process_fds *pipes) {
         return list;
 }
 
-/** The options that a restore must repeat, whoever asked for them: those that say what the image holds. */
-static json_t *criu_to_json(const Criu__CriuOpts *dumped) {
-        Criu__CriuOpts kept = CRIU__CRIU_OPTS__INIT;
-
-#define KEEP(field)                                     \
-        do {                                            \
-                kept.has_##field = dumped->has_##field; \
-                kept.field = dumped->field;             \
+/**
+ * The options that a restore must repeat, whoever asked for them: those that say what the image holds. Nothing else is
+ * taken from a checkpoint either, which may come from anywhere.
+ */
+static void keep_options(Criu__CriuOpts *to, const Criu__CriuOpts *from) {
+#define KEEP(field)                                  \
+        do {                                         \
+                to->has_##field = from->has_##field; \
+                to->field = from->field;             \
         } while (0)
         KEEP(shell_job);
         KEEP(ext_unix_sk);
@@ -67,7 +68,24 @@ static json_t *criu_to_json(const Criu__CriuOpts *dumped) {
         KEEP(manage_cgroups_mode);
         KEEP(network_lock);
 #undef KEEP
+}
+
+static json_t *criu_to_json(const Criu__CriuOpts *dumped) {
+        Criu__CriuOpts kept = CRIU__CRIU_OPTS__INIT;
+
+        keep_options(&kept, dumped);
         return message_to_json(&kept.base);
+}
+
+static int criu_from_json(json_t *object, struct saved_state *saved, struct st_error **err) {
+        _cleanup_(message_freep) Criu__CriuOpts *read = message_new(&criu__criu_opts__descriptor);
+        int r = message_from_json(&read->base, object, err);
+
+        if (r < 0)
+                return r;
+        saved->criu = message_new(&criu__criu_opts__descriptor);
+        keep_options(saved->criu, read);
+        return 0;
 }
 
 char *state_to_json(const struct st_dump *dump, const struct process_analysis *analysis) {
@@ -151,9 +169,8 @@ static int parse(json_t *root, struct saved_state *saved, struct st_error **err)
                 return st_error_set(err, EOPNOTSUPP, "it was written by a newer stasis (version %d, this one knows %d)",
                                     version, STATE_VERSION);
         saved->type = xstrdup(type);
-        saved->criu = message_new(&criu__criu_opts__descriptor);
         saved->state = message_new(&daemon__process_state__descriptor);
-        r = message_from_json(&saved->criu->base, criu, err);
+        r = criu_from_json(criu, saved, err);
         if (r >= 0)
                 r = message_from_json(&saved->state->base, state, err);
         if (r >= 0)

@@ -13,9 +13,6 @@
 #include "base/path.h"
 #include "base/text.h"
 
-/* More operations at once than this on one machine would be a runaway. */
-#define WORK_DIRS_MAX 100000
-
 /* Between mkdir and flock a directory looks unused; a cleaner leaves such young ones alone. */
 #define UNLOCKED_GRACE_S 10
 
@@ -25,24 +22,17 @@ static char *work_dir_root(void) {
 
 int work_dir_new(char **ret, struct st_error **err) {
         _cleanup_free_ char *root = work_dir_root();
+        _cleanup_free_ char *path = path_join(root, "XXXXXX");
         int r;
 
         r = io_make_directories(root, 0700);
         if (r < 0)
                 return st_error_errno(err, r, "cannot make %s", root);
-
-        /* Starting at our PID, concurrent processes seldom try the same number. */
-        for (unsigned i = 0; i < WORK_DIRS_MAX; i++) {
-                _cleanup_free_ char *path = xasprintf("%s/%u", root, ((unsigned)getpid() + i) % WORK_DIRS_MAX);
-
-                if (mkdir(path, 0700) == 0) {
-                        *ret = TAKE_PTR(path);
-                        return 0;
-                }
-                if (errno != EEXIST)
-                        return st_error_errno(err, errno, "cannot make %s", path);
-        }
-        return st_error_set(err, EBUSY, "all work directories below %s are in use", root);
+        /* A name of its own, used once: whoever cleans up by name never means another one. */
+        if (!mkdtemp(path))
+                return st_error_errno(err, errno, "cannot make a directory in %s", root);
+        *ret = TAKE_PTR(path);
+        return 0;
 }
 
 int work_dir_lock(const char *work_dir, struct st_error **err) {
@@ -71,30 +61,37 @@ static bool is_partial(const char *path) {
         return path[0] == '/' && path_name(path)[0] == '.' && strstr(path_name(path), ".partial-");
 }
 
-static bool work_dir_in_use(const char *work_dir) {
+/**
+ * Takes the lock of a directory that nobody uses.
+ *
+ * @return the descriptor; -ENOENT when there is no lock to take, and none is to be expected; -EBUSY; another -errno
+ */
+static int lock_unused(const char *work_dir) {
         _cleanup_free_ char *path = path_join(work_dir, "lock");
         _cleanup_close_ int fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+        struct stat st;
 
-        if (fd < 0) {
-                struct stat st;
-                return errno == ENOENT && stat(work_dir, &st) == 0 && time(NULL) < st.st_mtim.tv_sec + UNLOCKED_GRACE_S;
-        }
-        return flock(fd, LOCK_EX | LOCK_NB) < 0;
+        if (fd < 0 && errno == ENOENT)
+                return stat(work_dir, &st) == 0 && time(NULL) < st.st_mtim.tv_sec + UNLOCKED_GRACE_S ? -EBUSY : -ENOENT;
+        if (fd < 0)
+                return -errno;
+        return flock(fd, LOCK_EX | LOCK_NB) < 0 ? -EBUSY : TAKE_FD(fd);
 }
 
 int work_dir_clean(const char *work_dir) {
         _cleanup_free_ char *record = path_join(work_dir, "partial");
         _cleanup_free_ char *partial = NULL;
+        _cleanup_close_ int lock = lock_unused(work_dir);
         size_t size;
 
-        if (work_dir_in_use(work_dir))
-                return -EBUSY;
+        if (lock < 0 && lock != -ENOENT)
+                return lock;
         if (io_read_file(AT_FDCWD, record, 64 * 1024, &partial, &size) == 0 && is_partial(partial))
                 (void)io_remove_tree(partial);
         return io_remove_tree(work_dir);
 }
 
-void work_dir_clean_stale(void) {
+void work_dir_clean_stale(struct strv *ret_busy) {
         _cleanup_free_ char *root = work_dir_root();
         _cleanup_closedir_ DIR *d = opendir(root);
         struct dirent *entry;
@@ -105,6 +102,7 @@ void work_dir_clean_stale(void) {
                 if (entry->d_name[0] == '.')
                         continue;
                 _cleanup_free_ char *path = path_join(root, entry->d_name);
-                (void)work_dir_clean(path);
+                if (work_dir_clean(path) == -EBUSY && ret_busy)
+                        strv_add(ret_busy, path);
         }
 }

@@ -10,6 +10,8 @@
 
 #include <stasis/error.h>
 
+#include "base/text.h"
+
 /** Makes one. @param ret its path, malloc'ed */
 int work_dir_new(char **ret, struct st_error **err);
 
@@ -22,5 +24,9 @@ int work_dir_record_partial(const char *work_dir, const char *path, struct st_er
 /** Removes the directory and what it recorded. @return 0; -EBUSY while its lock is held; -errno */
 int work_dir_clean(const char *work_dir);
 
-/** Cleans all that nobody uses any more: what a crash or kill -9 left. */
-void work_dir_clean_stale(void);
+/**
+ * Cleans all that nobody uses any more: what a crash or kill -9 left.
+ *
+ * @param ret_busy those that are still in use are added; may be NULL
+ */
+void work_dir_clean_stale(struct strv *ret_busy);

@@ -204,9 +204,9 @@ int archive_next(struct archive *archive, const struct manifest *manifest, const
         int r = tar_next(&archive->tar, err);
         if (r < 0)
                 return r == -EBADMSG ? damaged(archive, err) : r;
-        if (r == 0 && archive->entry == manifest->n)
-                return 0;
         const struct manifest_entry *entry = archive->entry < manifest->n ? &manifest->entries[archive->entry] : NULL;
+        if (r == 0 && !entry)
+                return 0;
         if (r == 0)
                 st_error_set(err, EBADMSG, "%s is missing in it", entry->name);
         else if (!entry || !streq(entry->name, archive->tar.name))

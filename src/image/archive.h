@@ -20,7 +20,7 @@
 #define ARCHIVE_FOOTER 40
 
 /** Fills a footer. */
-void archive_make_footer(uint8_t footer[ARCHIVE_FOOTER], uint64_t length, struct hash hash);
+void archive_make_footer(uint8_t bytes[ARCHIVE_FOOTER], uint64_t length, struct hash hash);
 
 struct archive;
 

@@ -2,6 +2,7 @@
 #include "image/capture.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -9,7 +10,6 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -117,20 +117,6 @@ static int take_pipe(struct capture *capture, struct st_error **err) {
         return r < 0 ? st_error_errno(err, r, "cannot watch a pipe of CRIU") : 0;
 }
 
-/**
- * CRIU has let go of the connection, which it does after it let the target run on. What is in a pipe by then are the
- * pages of a process that runs, not of the moment of the dump. It never is when capture_drain() was waited for.
- */
-static int check_not_late(const struct capture *capture, struct st_error **err) {
-        for (size_t i = 0; i < capture->n_sources; i++) {
-                const struct source *source = capture->sources[i];
-                int pending = 0;
-                if (streamer_is_pages(source->file->name) && ioctl(source->fd, FIONREAD, &pending) == 0 && pending > 0)
-                        return st_error_set(err, ESTALE, "the process ran on before its memory had been copied");
-        }
-        return 0;
-}
-
 /** Takes all requests that have come. @return 0 or a negative errno with err */
 static int serve_connection(struct capture *capture, struct st_error **err) {
         for (;;) {
@@ -138,11 +124,9 @@ static int serve_connection(struct capture *capture, struct st_error **err) {
                 if (!capture->expected) {
                         _cleanup_free_ char *name = NULL;
                         r = streamer_receive_name(&capture->streamer, &name, err);
-                        if (r == 0) {
+                        if (r == 0)
                                 close_connection(capture);
-                                return check_not_late(capture, err);
-                        }
-                        if (r < 0)
+                        if (r <= 0)
                                 return r == -EAGAIN ? 0 : r;
                         struct store_file *file = store_add(capture->store, name, err);
                         if (!file)
@@ -156,6 +140,12 @@ static int serve_connection(struct capture *capture, struct st_error **err) {
         }
 }
 
+/** Has CRIU closed the connection? Requests that have not been taken yet do not count. */
+static bool is_closed(const struct capture *capture) {
+        struct pollfd poller = { .fd = capture->streamer.socket, .events = POLLRDHUP };
+        return poller.fd < 0 || poll(&poller, 1, 0) > 0;
+}
+
 static int read_source(struct capture *capture, struct source *source, struct st_error **err) {
         ssize_t n = store_append_pipe(capture->store, source->file, source->fd, err);
         if (n == -EAGAIN)
@@ -166,6 +156,12 @@ static int read_source(struct capture *capture, struct source *source, struct st
                 end_source(capture, source);
                 return 0;
         }
+        /*
+         * CRIU lets the target run on before it closes the connection: these may be pages of a process that runs, not
+         * of the moment of the dump. Never so when capture_drain() was waited for.
+         */
+        if (streamer_is_pages(source->file->name) && is_closed(capture))
+                return st_error_set(err, ESTALE, "the process ran on before its memory had been copied");
         if (!source->grown && source->file->size >= LARGE_FILE) {
                 streamer_grow_pipe(source->fd, streamer_is_pages(source->file->name) ? PIPE_SIZE_PAGES : PIPE_SIZE);
                 source->grown = true;

@@ -37,7 +37,7 @@ void capture_abort(struct capture *capture);
 /**
  * Waits for the thread's end (CRIU must have ended, or capture_abort() been called) and frees the capture.
  *
- * @return 0 when everything that was announced has been captured wholly; -ESTALE when pages came after the target ran on
- * (it is noticed only when the connection was closed by then: see capture_drain()); other -errno with err
+ * @return 0 when everything that was announced has been captured wholly; -ESTALE when pages were read after CRIU had
+ * gone, and the target ran on (reads just before that are not noticed: see capture_drain()); other -errno with err
  */
 int capture_finish(struct capture *capture, struct st_error **err);

@@ -2,6 +2,7 @@
 
 /* Feeding one file to CRIU through a pipe. */
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -64,7 +65,7 @@ static void infer_consumed(struct feeder *feeder) {
                 feeder->consumed = feeder->position - feeder->capacity;
 }
 
-/** The pipe takes no more: has it as many bytes as it should have then? Seldom missed, as CRIU may be reading by now. */
+/** The pipe takes no more: has it as many bytes as it should have then? Not so when CRIU has begun to read. */
 static void check_full(struct feeder *feeder) {
         if (!feeder->pages || feeder->full_seen)
                 return;
@@ -168,6 +169,7 @@ static ssize_t read_block(struct feeder *feeder, int fd, off_t offset, uint64_t 
 static int wait_for_extent(struct feeder *feeder, struct store_extent *ret) {
         struct serve *serve = feeder->serve;
         int r = -ECANCELED;
+        assert(feeder->arrival); /* what is neither in memory nor in a directory comes out of an archive */
         pthread_mutex_lock(&serve->lock);
         while (!atomic_load(&serve->finishing) && (!serve_stopped(serve) || feeder->arrival->complete)) {
                 const struct store_file *file = feeder->arrival->file;
@@ -245,7 +247,7 @@ static ssize_t next_piece(struct feeder *feeder, const uint8_t **ret, struct st_
 static int feed(struct feeder *feeder, struct st_error **err) {
         const struct manifest_entry *entry = feeder->source.entry;
         while (feeder->position < entry->size) {
-                const uint8_t *piece;
+                const uint8_t *piece = NULL;
                 if (feeder->pages && serve_stopped(feeder->serve))
                         return -ECANCELED;
                 ssize_t n = next_piece(feeder, &piece, err);

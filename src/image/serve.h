@@ -3,8 +3,8 @@
 
 /*
  * Serving: be the image streamer of `criu restore --stream`. CRIU connects to streamer-serve.sock in its images
- * directory and asks for files by name. Everything is verified on the way: the last block of a file is held back until its hash is
- * right, so that CRIU fails before a process runs on damaged data.
+ * directory and asks for files by name. Everything is verified on the way: the last block of a file is held back until
+ * its hash is right, so that CRIU fails before a process runs on damaged data.
  */
 
 #include <stdint.h>
@@ -31,7 +31,7 @@ void serve_abort(struct serve *serve);
 /**
  * Waits for the threads (CRIU must have ended, or serve_abort() been called) and frees the server.
  *
- * @return 0, also when CRIU died; -EBADMSG when damage was found, naming the file: the root cause of whatever CRIU said;
- * -ECANCELED after serve_abort(); other -errno with err
+ * @return 0, also when CRIU died; -EBADMSG when damage was found, naming the file: the root cause of whatever CRIU
+ * said; -ECANCELED after serve_abort(); other -errno with err
  */
 int serve_finish(struct serve *serve, struct st_error **err);

@@ -112,8 +112,8 @@ void store_commit(struct store *store, struct store_file *file, size_t length) {
         store->total += length;
 }
 
-void store_release(struct store *store, struct store_file *file, size_t i) {
-        struct store_extent *extent = &file->extents[i];
+void store_release(struct store *store, struct store_file *file, size_t index) {
+        struct store_extent *extent = &file->extents[index];
         if (!extent->data)
                 return;
         pool_give(store->pool, extent->data, extent->room);

@@ -83,8 +83,8 @@ void store_commit(struct store *store, struct store_file *file, size_t length);
 /** Appends bytes to the spill file, whatever the budget. */
 int store_spill(struct store *store, struct store_file *file, const void *data, size_t length, struct st_error **err);
 
-/** The bytes of an extent are not needed any more: its chunk may be used for others. */
-void store_release(struct store *store, struct store_file *file, size_t extent);
+/** The bytes of an extent are not needed any more: its chunk may be used for others. @param index of the extent */
+void store_release(struct store *store, struct store_file *file, size_t index);
 
 /** A cursor over the bytes of a file, for writers. */
 struct store_reader {

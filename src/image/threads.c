@@ -54,7 +54,7 @@ static void *work(void *userdata) {
 
 int threads_run(size_t n, threads_job job, void *userdata, struct st_error **err) {
         struct run run = { .lock = PTHREAD_MUTEX_INITIALIZER, .n = n, .job = job, .userdata = userdata };
-        pthread_t helper;
+        pthread_t helper = 0;
         bool helped = n > 1 && threads_start(&helper, work, &run) == 0;
         work(&run);
         if (helped)

@@ -3,8 +3,12 @@
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <link.h>
 #include <stddef.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/memory.h"
@@ -106,6 +110,27 @@ static int load_failed(const char *path, struct st_error **err) {
         return st_error_set(err, ENOEXEC, "it cannot be loaded: %s", text);
 }
 
+/**
+ * The dynamic loader maps a file that was copied in part, and the process dies of SIGBUS where it ends. The table of sections
+ * stands at the end of a shared object (elf(5)): is it within the file?
+ */
+static int check_whole(const char *path, struct st_error **err) {
+        _cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
+        struct stat st;
+        ElfW(Ehdr) header;
+
+        if (fd < 0 || fstat(fd, &st) < 0)
+                return st_error_errno(err, errno, "it cannot be read");
+        if (pread(fd, &header, sizeof(header), 0) != (ssize_t)sizeof(header) ||
+            memcmp(header.e_ident, ELFMAG, SELFMAG) != 0)
+                return 0; /* the loader says what it is instead */
+
+        uint64_t size = (uint64_t)st.st_size, sections = (uint64_t)header.e_shnum * header.e_shentsize;
+        if (header.e_shoff > size || sections > size - header.e_shoff)
+                return st_error_set(err, ENOEXEC, "it is cut off: the file ends before what its header announces");
+        return 0;
+}
+
 /*
  * By path and not by /proc/self/fd/N: nobody but root can have changed the path since it was checked, so a descriptor
  * would add nothing. And the dynamic loader knows an object by the name it was loaded by: the next plugin whose
@@ -113,6 +138,10 @@ static int load_failed(const char *path, struct st_error **err) {
  * for its symbols in a file that is gone.
  */
 int loader_open(const char *path, void **ret_handle, const struct st_plugin **ret_plugin, struct st_error **err) {
+        int whole = check_whole(path, err);
+        if (whole < 0)
+                return whole;
+
         void *handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
         if (!handle)
                 return load_failed(path, err);

@@ -29,6 +29,8 @@ struct analyser {
         pid_t pid; /* whose descriptors are being read */
         int proc_fd;
 
+        uint64_t shared; /* the most shared memory that one task has: the others mostly share it */
+
         struct process_fds pipes;
         struct idmap pipe_ends; /* inode → bits of enum pipe_end that the tree holds */
 
@@ -155,6 +157,9 @@ static int read_task(struct analyser *analyser, struct process_task *task, struc
         if (proc_read_status_at(proc_fd, &status) == 0) {
                 task->tracer = status.tracer;
                 task->rss = status.memory;
+                analyser->analysis->memory += status.anonymous;
+                if (status.shared > analyser->shared)
+                        analyser->shared = status.shared;
         }
         task->state = stat.state;
         if (proc_stat_is_dead(&stat) || (stat.flags & PROC_KERNEL_THREAD))
@@ -248,7 +253,6 @@ static int read_tasks(struct analyser *analyser, struct st_error **err) {
                         tree_task_clear(task);
                         continue;
                 }
-                analysis->memory += task->rss;
                 if (n != i) {
                         analysis->tasks[n] = *task;
                         *task = (struct process_task){ 0 };
@@ -275,6 +279,7 @@ int process_analyse(pid_t root, struct process_analysis **ret, struct st_error *
         r = read_tasks(&analyser, err);
         if (r < 0)
                 return r;
+        analysis->memory += analyser.shared;
         judge_pipes(&analyser);
         if (analyser.sockets.n > 0)
                 judge_sockets(&analyser);

@@ -46,7 +46,8 @@ struct process_analysis {
         struct process_task *tasks;
         size_t n_tasks, room_tasks;
 
-        uint64_t memory;    /* bytes: resident memory of the tree, shared pages counted once for each task */
+        uint64_t
+                memory; /* bytes that a dump must about copy: each task's own, and the largest share of shared memory */
         bool kernel_thread; /* the root has no memory of its own */
 
         bool shell_job;       /* the root's session leader is outside the tree, or a terminal is open or controlling */

@@ -137,6 +137,10 @@ static pid_t parse_pid(char *value) {
 }
 
 /* "Key:\tvalue" lines; a zombie has no Vm lines. The kernel escapes newlines in the name. */
+static void add_kilobytes(uint64_t *sum, char *value) {
+        (void)__builtin_add_overflow(*sum, parse_kilobytes(value), sum);
+}
+
 int proc_parse_status(const char *text, struct proc_status *ret) {
         _cleanup_free_ char *copy = xstrdup(text);
         char *cursor = copy, *line;
@@ -158,8 +162,16 @@ int proc_parse_status(const char *text, struct proc_status *ret) {
                         parse_ids(value, ret->gids);
                 else if (streq(line, "Groups"))
                         parse_groups(value, ret);
-                else if (streq(line, "VmRSS") || streq(line, "VmSwap"))
-                        (void)__builtin_add_overflow(ret->memory, parse_kilobytes(value), &ret->memory);
+                else if (streq(line, "VmRSS"))
+                        add_kilobytes(&ret->memory, value);
+                else if (streq(line, "RssAnon"))
+                        add_kilobytes(&ret->anonymous, value);
+                else if (streq(line, "RssShmem"))
+                        add_kilobytes(&ret->shared, value);
+                else if (streq(line, "VmSwap")) {
+                        add_kilobytes(&ret->memory, value);
+                        add_kilobytes(&ret->anonymous, value);
+                }
         }
         return ret->tgid > 0 ? 0 : -EBADMSG;
 }

@@ -21,7 +21,9 @@ struct proc_status {
         gid_t gids[4];
         gid_t *groups; /* malloc'ed */
         size_t n_groups;
-        uint64_t memory; /* bytes, resident and swapped */
+        uint64_t memory;    /* bytes, resident and swapped */
+        uint64_t anonymous; /* of these, the task's own */
+        uint64_t shared;    /* of these, in shared memory */
 };
 
 /** Parses /proc/PID/stat. The command may hold anything, also ")" and newlines. @return 0 or -EBADMSG */

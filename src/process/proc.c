@@ -4,6 +4,8 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <signal.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -156,4 +158,14 @@ const char *proc_boot_id(void) {
 
         pthread_once(&once, read_boot_id);
         return boot_id;
+}
+
+bool proc_is_being_killed(pid_t pid) {
+        _cleanup_free_ char *text = NULL;
+        const char *at;
+
+        /* The set of signals that wait for the process as a whole, bit N-1 for signal N: proc_pid_status(5). */
+        if (proc_read_file(pid, "status", &text, NULL) < 0 || !(at = strstr(text, "\nShdPnd:")))
+                return false;
+        return strtoull(at + strlen("\nShdPnd:"), NULL, 16) & (1u << (SIGKILL - 1));
 }

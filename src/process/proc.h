@@ -26,6 +26,9 @@ int proc_read_stat(pid_t pid, struct proc_stat *ret);
 /** Is this still the process with that start time, and not a zombie? */
 bool proc_is_alive(pid_t pid, uint64_t start_time);
 
+/** Is a SIGKILL on its way to the process? It may look alive for a while after that. */
+bool proc_is_being_killed(pid_t pid);
+
 /**
  * Who holds a PID number, also as a process group, a session or a thread, for a message:
  * "process 42 (redis-server, since 3 min)", "a zombie 42 (sh), whose parent 7 (bash) has not reaped it",

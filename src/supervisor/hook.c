@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * stasis-hook: CRIU's --action-script of a dump that ends its target. At "post-dump" it asks whether the checkpoint is
- * committed and waits for the answer; CRIU waits for us, and the tasks for CRIU. A failure here makes CRIU resume the
- * target. All other actions pass.
+ * stasis-hook: CRIU's --action-script of a dump. At "post-dump" it asks whether all that CRIU handed over is in safety
+ * (with --stop: whether the checkpoint is committed), and waits for the answer; CRIU waits for us, and the tasks for CRIU.
+ * A failure here makes CRIU resume the target. All other actions pass.
  */
 
 #include <errno.h>
@@ -35,7 +35,7 @@ static int ask(const char *path) {
         while (n < 0 && errno == EINTR);
         if (n < 0)
                 return -errno;
-        return n == 1 && answer == HOOK_COMMITTED ? 0 : -ECANCELED;
+        return n == 1 && answer == HOOK_GO_ON ? 0 : -ECANCELED;
 }
 
 int main(void) {
@@ -47,7 +47,7 @@ int main(void) {
                 return EXIT_SUCCESS;
         r = path ? ask(path) : -ENOENT;
         if (r < 0) {
-                fprintf(stderr, "stasis-hook: the checkpoint was not committed: %s\n", strerror(-r));
+                fprintf(stderr, "stasis-hook: the dump is not to go on: %s\n", strerror(-r));
                 return EXIT_FAILURE;
         }
         return EXIT_SUCCESS;

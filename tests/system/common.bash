@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # What every system test starts with: private directories, a daemon of its own, targets that are ended and reaped.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034 # what the tests use is set here
 
 : "${STASIS:?the stasis to test}" "${STASIS_BUILD:?its build directory}"
 
@@ -34,6 +34,7 @@ kill_tree() {
         local child
         [ -e "/proc/$1" ] || return 0
         # shellcheck disable=SC2013 # words on purpose
+        # shellcheck disable=SC2013 # words of a line
         for child in $(cat "/proc/$1/task/"*/children 2>/dev/null); do
                 kill_tree "$child"
         done
@@ -93,6 +94,20 @@ counter() {
 goes_on() {
         alive "$pid"
         wait_lines "$T/count" $(($(lines "$T/count") + 3))
+}
+
+# ticker MIB: a target that holds so much memory; ready when this returns.
+ticker() {
+        target "$PROGRAMS/ticker" "$1" "$T/tick"
+        # Its handler of SIGUSR1 (bit 9) is set when the memory is filled.
+        wait_for "[ \$((0x\$(sed -n 's/^SigCgt:[[:space:]]*//p' /proc/$pid/status) & 0x200)) -ne 0 ]" 30
+}
+
+# Is the memory of the ticker as it was? Asks it.
+intact() {
+        rm -f "$T/tick"
+        kill -USR1 "$pid"
+        wait_for "grep -q intact $T/tick" 30
 }
 
 # A file that grows by lines: how many now?

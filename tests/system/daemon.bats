@@ -200,8 +200,7 @@ time.sleep(30)' "$T/sock" >/dev/null 2>&1 3>&- &
 }
 
 @test "a restored process has nothing of the daemon: descriptors, signals, environment, limits" {
-        counter
-        dump process "$pid" --no-server --name before
+        target "$PROGRAMS/ticker" 1 "$T/tick"
         cp "/proc/$pid/environ" "$T/environ"
         snapshot() {
                 find "/proc/$pid/fd" -mindepth 1 -printf '%f %l\n' | sed 's/pipe:.*/pipe/' | sort
@@ -212,9 +211,9 @@ time.sleep(30)' "$T/sock" >/dev/null 2>&1 3>&- &
                 # CRIU gives it a time namespace, so that its clocks do not jump.
                 find "/proc/$pid/ns" -mindepth 1 ! -name 'time*' -printf '%f %l\n' | sort
         }
-        # The shell is forever between two commands: its descriptors only while it waits for sleep.
-        settled() { wait_for "grep -q . /proc/$pid/task/$pid/children && snapshot >$1 && ! grep -q 'count\$' $1"; }
-        settled "$T/snapshot"
+        # Once it has its signal handler, it stays as it is.
+        wait_for "grep -q '^SigCgt:.*200\$' /proc/$pid/status"
+        snapshot >"$T/snapshot"
         start_daemon SECRET_OF_THE_DAEMON=1
         dump process "$pid" --stop --name one
         wait_gone "$pid"
@@ -226,10 +225,11 @@ time.sleep(30)' "$T/sock" >/dev/null 2>&1 3>&- &
                 ulimit -n 333
                 SECRET_OF_THE_CLIENT=1 "$STASIS" restore process --path "$T/ckpt/one.tar.zst" 3>&-
         )
-        settled "$T/snapshot2"
+        snapshot >"$T/snapshot2"
         diff -u "$T/snapshot" "$T/snapshot2"
         cmp "$T/environ" "/proc/$pid/environ"
-        goes_on
+        kill -USR1 "$pid"
+        wait_for "grep -q intact $T/tick"
         # Nor has its supervisor anything of the daemon's sockets.
         supervisor=$(awk '/^PPid/ { print $2 }' "/proc/$pid/status")
         [ "$(cat "/proc/$supervisor/comm")" = stasis-supervis ]

@@ -17,18 +17,6 @@ teardown() {
         end_test
 }
 
-# A target that counts, and must go on counting.
-counter() {
-        # shellcheck disable=SC2016
-        target sh -c 'i=0; while :; do i=$((i + 1)); echo $i >>"$0"; sleep 0.02; done' "$T/count"
-        wait_lines "$T/count" 3
-}
-
-goes_on() {
-        alive "$pid"
-        wait_lines "$T/count" $(($(lines "$T/count") + 3))
-}
-
 # fails TEXT COMMAND…: must fail, with TEXT (an extended regular expression) in one line of its message.
 fails() {
         local text=$1
@@ -154,11 +142,10 @@ END
 }
 
 @test "the disk gets full in the middle" {
-        target "$PROGRAMS/ticker" 32 "$T/tick"
+        ticker 32
         mkdir "$T/small"
         mount -t tmpfs -o size=8m tmpfs "$T/small"
         mounted=$T/small
-        wait_for "[ \$(awk '/VmRSS/ { print \$2 }' /proc/$pid/status) -gt 30000 ]"
         start_daemon
         for way in "" "--compression none" --stop "--stop --compression none" --no-server; do
                 # shellcheck disable=SC2086
@@ -170,24 +157,20 @@ END
         STASIS_CHECKPOINT_STREAM_MEMORY_LIMIT=1M fails '[Nn]o space' \
                 "$STASIS" dump process "$pid" --dir "$T/small" --no-server --stop
         [ -z "$(ls -A "$T/small")" ]
-        kill -USR1 "$pid"
-        wait_for "grep -q intact $T/tick"
+        intact
 }
 
 @test "the memory budget is spent: the rest goes to a file, the checkpoint is whole" {
-        target "$PROGRAMS/ticker" 64 "$T/tick"
-        sleep 0.5
+        ticker 64
         STASIS_CHECKPOINT_STREAM_MEMORY_LIMIT=4M dump process "$pid" --no-server --stop
         wait_gone "$pid"
         STASIS_CHECKPOINT_STREAM_MEMORY_LIMIT=4M restore_no_server process --path "$checkpoint"
-        kill -USR1 "$pid"
-        wait_for "grep -q intact $T/tick"
+        intact
         [ "$(find "$T/ckpt" -mindepth 1 | wc -l)" = 1 ]
 }
 
 @test "the target dies during the dump" {
-        target "$PROGRAMS/ticker" 64 "$T/tick"
-        sleep 0.3
+        ticker 64
         # Frozen, at the third file of the stream: killed, and ending as soon as CRIU lets go.
         start_daemon LD_PRELOAD="$PROGRAMS/fault.so" STASIS_FAULT=recvmsg:3:pause ASAN_OPTIONS="${ASAN_OPTIONS:-}:verify_asan_link_order=0"
         "$STASIS" dump process "$pid" >"$T/out" 2>&1 3>&- &
@@ -418,4 +401,47 @@ kill_point() { # kill_point POINT [--stop]
         start_daemon
         fails 'another daemon' "$STASIS" daemon start
         "$STASIS" daemon status
+}
+
+@test "CRIU fails before it connects: its own words are the reason, and its log is kept" {
+        counter
+        printf '#!/bin/sh\ncase "$*" in *--version*) echo Version: 9.9; exit;; *check*) exit 0;; esac\necho "(00.1) Error (criu/x.c:1): no such luck"\nexit 1\n' >"$T/criu"
+        chmod 755 "$T/criu"
+        for way in "" --stop; do
+                # shellcheck disable=SC2086
+                STASIS_CRIU_BINARY_PATH=$T/criu fails 'no such luck.*log: ' "$STASIS" dump process "$pid" --no-server $way
+                log=$(sed -n 's/.*(log: \([^)]*\)).*/\1/p' <<<"$output")
+                grep -q 'no such luck' "$log"
+                nothing_left
+        done
+        goes_on
+}
+
+@test "a file at the daemon's address is not touched" {
+        echo precious >"$T/file"
+        fails '' "$STASIS" daemon start --address "$T/file"
+        [ "$(cat "$T/file")" = precious ]
+}
+
+@test "CRIU is killed during a restore: nothing of it stays, a second restore works" {
+        ticker 300
+        start_daemon
+        for way in "" --no-server; do
+                dump process "$pid" --stop --name "ckpt$way"
+                wait_gone "$pid"
+                # shellcheck disable=SC2086
+                "$STASIS" restore process --path "$checkpoint" $way >"$T/out" 2>&1 </dev/null 3>&- &
+                local restorer=$!
+                wait_for "[ -e /proc/$pid ]"
+                for criu in $(pgrep -x criu); do
+                        # Only the one whose images are ours.
+                        tr '\0' ' ' <"/proc/$criu/cmdline" | grep -q " $T/run/w/" && kill -9 "$criu"
+                done
+                wait "$restorer" && status=0 || status=$?
+                [ "$status" -ne 0 ]
+                grep -q 'SIGKILL' "$T/out" || { cat "$T/out"; return 1; }
+                wait_gone "$pid"
+                restore process --path "$checkpoint"
+                alive "$pid"
+        done
 }

@@ -247,9 +247,9 @@ static void failure_without_errors(void **state) {
         _cleanup_free_ char *log = criu_log_path(p->work, CRIU_RESTORE);
         assert_int_equal(access(log, F_OK), 0);
 
-        /* The root cause on our side stays the innermost. */
+        /* A root cause on our side stays the innermost, and the number its own. */
         st_error_set(&own, ENOSPC, "the disk is full");
-        assert_int_equal(criu_fail(p->work, CRIU_RESTORE, 256, "x", 0, &own), -EIO);
+        assert_int_equal(criu_fail(p->work, CRIU_RESTORE, 256, "x", 0, &own), -ENOSPC);
         assert_true(text_ends_with(st_error_message(own), ": the disk is full"));
 }
 

@@ -82,13 +82,13 @@ static void test_killed(void **unused) {
         }
         char byte;
         assert_int_equal(read(ready[0], &byte, 1), 1);
-        work_dir_clean_stale();
+        work_dir_clean_stale(NULL);
         assert_true(exists(dir));
         assert_true(exists(partial));
 
         kill(child, SIGKILL);
         waitpid(child, &status, 0);
-        work_dir_clean_stale();
+        work_dir_clean_stale(NULL);
         assert_false(exists(dir));
         assert_false(exists(partial));
         close(ready[0]);

@@ -276,7 +276,7 @@ static void test_double_name(void **state) {
         struct rig rig;
         rig_start(&rig, MIB);
         close(criu_dump_file(rig.connection, "a.img"));
-        close(criu_dump_file(rig.connection, "a.img"));
+        criu_send_name(rig.connection, "a.img");
         close(rig.connection);
         assert_int_equal(rig_finish(&rig, NULL), -EEXIST);
         rig_clear(&rig);

@@ -26,7 +26,7 @@ static inline bool criu_try_name(int connection, const char *name) {
         message[4] = 0x0a;
         message[5] = (uint8_t)length;
         memcpy(message + 6, name, length);
-        return send(connection, message, 6 + length, MSG_NOSIGNAL) == (ssize_t)(6 + length);
+        return send(connection, message, 6 + length, MSG_NOSIGNAL) == (ssize_t)length + 6;
 }
 
 static inline void criu_send_name(int connection, const char *name) {

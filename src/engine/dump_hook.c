@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "engine/stop_hook.h"
+#include "engine/dump_hook.h"
 
 #include "base/cleanup.h"
 #include "base/io.h"
@@ -7,7 +7,7 @@
 #include "base/path.h"
 #include "engine/hook_protocol.h"
 
-int stop_hook_listen(struct stop_hook *hook, const char *work_dir, struct st_error **err) {
+int dump_hook_listen(struct dump_hook *hook, const char *work_dir, struct st_error **err) {
         hook->path = path_join(work_dir, "hook.sock");
         hook->listener = io_listen_unix(hook->path, 0600, 1);
         if (hook->listener < 0)
@@ -15,15 +15,15 @@ int stop_hook_listen(struct stop_hook *hook, const char *work_dir, struct st_err
         return 0;
 }
 
-int stop_hook_accept(struct stop_hook *hook, struct st_error **err) {
+int dump_hook_accept(struct dump_hook *hook, struct st_error **err) {
         hook->connection = io_accept(hook->listener);
         if (hook->connection < 0)
                 return st_error_errno(err, hook->connection, "cannot talk to CRIU's hook");
         return 0;
 }
 
-int stop_hook_commit(struct stop_hook *hook, struct st_error **err) {
-        const char answer = HOOK_COMMITTED;
+int dump_hook_answer(struct dump_hook *hook, struct st_error **err) {
+        const char answer = HOOK_GO_ON;
         int r = io_write_full(hook->connection, &answer, 1);
 
         if (r < 0)
@@ -31,11 +31,11 @@ int stop_hook_commit(struct stop_hook *hook, struct st_error **err) {
         return 0;
 }
 
-void stop_hook_close(struct stop_hook *hook) {
+void dump_hook_close(struct dump_hook *hook) {
         if (hook->connection >= 0)
                 close(hook->connection);
         if (hook->listener >= 0)
                 close(hook->listener);
         free(hook->path);
-        *hook = (struct stop_hook)STOP_HOOK_NULL;
+        *hook = (struct dump_hook)DUMP_HOOK_NULL;
 }
