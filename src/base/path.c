@@ -52,10 +52,7 @@ char *path_absolute(const char *path) {
         while (*path) {
                 size_t n = strcspn(path, "/");
 
-                if (n == 2 && path[0] == '.' && path[1] == '.') {
-                        while (out > result && *--out != '/')
-                                ;
-                } else if (n > 0 && !(n == 1 && path[0] == '.')) {
+                if (n > 0 && !(n == 1 && path[0] == '.')) {
                         *out++ = '/';
                         out = mempcpy(out, path, n);
                 }

@@ -198,11 +198,13 @@ static int dispatch(struct cli *cli, char *const *argv, struct line *line, struc
 }
 
 /* Data that did not arrive is a failure, whatever the command says. */
-static int flush_output(int code) {
+static int flush_output(int code, int number) {
         int r = output_flush();
 
         if (r >= 0)
                 return code;
+        if (number < 0)
+                r = number; /* of the write that failed first */
         if (r == -EPIPE)
                 return EXIT_PIPE;
         st_log_error("cannot write the output: %s", strerror(-r));
@@ -236,6 +238,7 @@ int cli_main(int argc, char **argv) {
         _cleanup_(line_clear) struct line line = { 0 };
         struct cli cli = { .failure = EXIT_USAGE };
         static char *nothing[] = { NULL };
+        int unwritten = 0;
 
         fill_stdio();
         signal(SIGPIPE, SIG_IGN);
@@ -246,10 +249,12 @@ int cli_main(int argc, char **argv) {
                 if (!err)
                         st_error_errno(&err, r, "failed");
                 bool interrupted = r == -ECANCELED && interrupt_count() > 0;
-                if (!ferror(stdout)) /* said once, when it is flushed */
+                if (ferror(stdout))
+                        unwritten = r; /* said once, when it is flushed */
+                else
                         output_error(err, interrupted, cli.json);
                 r = interrupted ? EXIT_INTERRUPTED : cli.failure;
         }
         arguments_free(cli.arguments);
-        return flush_output(r);
+        return flush_output(r, unwritten);
 }

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -124,6 +125,9 @@ int criu_fail(const char *work_dir, enum criu_operation operation, int status, c
                 return st_error_wrap(err, "CRIU could not %s process tree%s%s%s",
                                      operation == CRIU_DUMP ? "dump" : "restore", kept ? " (log: " : "",
                                      kept ? kept : "", kept ? ")" : "");
+        /* Who was killed did not choose its last words: what stands in the log is an effect, at best. */
+        if (WIFSIGNALED(status))
+                digest_clear(&digest);
         if (!digest.cause) {
                 _cleanup_free_ char *ended = spawn_describe_status(status);
 
@@ -134,6 +138,8 @@ int criu_fail(const char *work_dir, enum criu_operation operation, int status, c
                 number = digest.number ? digest.number : EIO;
 
         st_error_set(err, number, "%s%s%s%s", digest.cause, kept ? " (log: " : "", kept ? kept : "", kept ? ")" : "");
+        if (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL)
+                st_error_hint(err, "nothing of stasis kills it; when memory was short, the kernel's log says so");
         if (digest.hint)
                 st_error_hint(err, "%s", digest.hint);
         st_error_wrap(err, "CRIU could not %s process tree", operation == CRIU_DUMP ? "dump" : "restore");

@@ -56,6 +56,32 @@ struct workers {
         struct strv stale;      /* work directories that were still in use when their worker died */
 };
 
+/** Whoever still uses them is maybe no child of ours, whose end we would be told: so they are looked at again. */
+static void clean_later(struct workers *workers) {
+        if (workers->stale.n == 0)
+                return;
+        (void)sd_event_source_set_time_relative(workers->timer, CLEAN_EVERY_US);
+        (void)sd_event_source_set_enabled(workers->timer, SD_EVENT_ONESHOT);
+}
+
+static void clean_stale(struct workers *workers) {
+        struct strv still = { 0 };
+
+        for (size_t i = 0; i < workers->stale.n; i++)
+                if (work_dir_clean(workers->stale.items[i]) == -EBUSY)
+                        strv_add(&still, workers->stale.items[i]);
+        strv_clear(&workers->stale);
+        workers->stale = still;
+        clean_later(workers);
+}
+
+static int on_timer(sd_event_source *source, uint64_t usec, void *userdata) {
+        (void)source;
+        (void)usec;
+        clean_stale(userdata);
+        return 0;
+}
+
 int workers_new(sd_event *loop, const struct st_arguments *config, struct workers **ret, struct st_error **err) {
         struct workers *workers = NEW(struct workers);
         json_t *json = arguments_to_json(config);
@@ -65,6 +91,14 @@ int workers_new(sd_event *loop, const struct st_arguments *config, struct worker
                 json_decref(json);
                 free(workers);
                 return st_error_set(err, EINVAL, "LogLevel: unknown level %s", level);
+        }
+        int r = sd_event_add_time_relative(loop, &workers->timer, CLOCK_MONOTONIC, 0, 0, on_timer, workers);
+        if (r >= 0)
+                r = sd_event_source_set_enabled(workers->timer, SD_EVENT_OFF);
+        if (r < 0) {
+                json_decref(json);
+                free(workers);
+                return st_error_errno(err, r, "cannot make a timer");
         }
         workers->loop = sd_event_ref(loop);
         workers->config = json_dumps(json, JSON_COMPACT);
@@ -108,38 +142,6 @@ struct workers *workers_free(struct workers *workers) {
         return NULL;
 }
 
-static int on_timer(sd_event_source *source, uint64_t usec, void *userdata);
-
-/** Whoever still uses them is maybe no child of ours, whose end we would be told: so they are looked at again. */
-static void clean_later(struct workers *workers) {
-        if (workers->stale.n == 0 || workers->timer)
-                return;
-        if (sd_event_add_time_relative(workers->loop, &workers->timer, CLOCK_MONOTONIC, CLEAN_EVERY_US, 0, on_timer,
-                                       workers) < 0)
-                st_log_warning("%zu work directories stay until the next start", workers->stale.n);
-}
-
-static void clean_stale(struct workers *workers) {
-        struct strv still = { 0 };
-
-        for (size_t i = 0; i < workers->stale.n; i++)
-                if (work_dir_clean(workers->stale.items[i]) == -EBUSY)
-                        strv_add(&still, workers->stale.items[i]);
-        strv_clear(&workers->stale);
-        workers->stale = still;
-        clean_later(workers);
-}
-
-static int on_timer(sd_event_source *source, uint64_t usec, void *userdata) {
-        struct workers *workers = userdata;
-
-        (void)source;
-        (void)usec;
-        workers->timer = sd_event_source_disable_unref(workers->timer);
-        clean_stale(workers);
-        return 0;
-}
-
 /** Why a worker that sent no result is gone. */
 static void death_error(const struct worker *worker, struct st_error **err) {
         _cleanup_free_ char *how = spawn_describe_status(worker->status);
@@ -171,7 +173,6 @@ static void worker_end(struct worker *worker) {
 
         if (work_dir_clean(worker->work_dir) == -EBUSY)
                 strv_add(&workers->stale, worker->work_dir);
-        clean_later(workers);
         if (error)
                 st_log_warning("%s %s of %s: %s", worker->kind, worker->id, worker->target, st_error_message(error));
         else

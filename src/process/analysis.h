@@ -51,7 +51,7 @@ struct process_analysis {
         bool kernel_thread; /* the root has no memory of its own */
 
         bool shell_job;       /* the root's session leader is outside the tree, or a terminal is open or controlling */
-        bool tcp_established; /* a TCP connection in use (any state but LISTEN and CLOSE) */
+        bool tcp_established; /* a TCP socket with a connection (any state but LISTEN) */
         bool ext_unix;        /* an AF_UNIX socket whose peer is outside the tree */
 
         struct process_fds terminals; /* each open terminal of the tree */

@@ -224,9 +224,11 @@ void sockets_resolve(struct sockets *set) {
 bool socket_is_established(const struct socket *socket) {
         const struct socket_facts *facts = &socket->facts;
 
-        return socket->found && facts->type == SOCK_STREAM && (facts->family == AF_INET || facts->family == AF_INET6) &&
-               facts->state >= TCP_ESTABLISHED && facts->state <= TCP_CLOSING && facts->state != TCP_LISTEN &&
-               facts->state != TCP_CLOSE;
+        if (facts->type != SOCK_STREAM || (facts->family != AF_INET && facts->family != AF_INET6))
+                return false;
+        /* A connection that was reset is in no table any more, like a socket that never had one; CRIU wants the option for
+         * the first, and does not mind it for the second. */
+        return !socket->found || facts->state != TCP_LISTEN;
 }
 
 bool sockets_peer_is_outside(const struct sockets *set, const struct socket *socket) {

@@ -91,7 +91,7 @@ size_t sockets_add(struct sockets *set, int proc_fd, pid_t pid, int fd, uint64_t
  */
 void sockets_resolve(struct sockets *set);
 
-/** Is it a TCP socket in any state but LISTEN and CLOSE? */
+/** Is it a TCP socket that has, or may have had, a connection: in any state but LISTEN? */
 bool socket_is_established(const struct socket *socket);
 
 /** Is it an AF_UNIX socket whose peer is not in the set? */

@@ -137,7 +137,7 @@ restore() {
 restore_no_server() {
         "$STASIS" restore "$@" --no-server </dev/null >"$T/restore.out" 2>"$T/restore.err" 3>&- &
         restorer=$!
-        wait_for "alive $pid || ! alive $restorer" 20
+        wait_for "grep -q restored $T/restore.out || ! alive $restorer" 20
         alive "$pid" || { cat "$T/restore.out" "$T/restore.err" >&2; return 1; }
 }
 
