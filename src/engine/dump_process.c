@@ -128,12 +128,20 @@ int dump_file_locks(struct st_dump *dump, struct st_dump_next *next, struct st_e
         return st_dump_proceed(next, dump, err);
 }
 
-/** CRIU holds back the packets of dumped connections by iptables unless told otherwise: by nftables where there is no iptables. */
-static void choose_network_lock(Criu__CriuOpts *criu) {
+/**
+ * CRIU holds back the packets of dumped connections, by iptables unless told otherwise, by nftables where there is no
+ * iptables. Without connections not at all: it would leave an empty table behind each --stop, until the restore.
+ */
+static void choose_network_lock(Criu__CriuOpts *criu, bool connections) {
         static const char *const places[] = { "/usr/sbin", "/sbin", "/usr/local/sbin", "/usr/bin", "/bin" };
 
         if (criu->has_network_lock)
                 return;
+        if (!connections) {
+                criu->has_network_lock = 1;
+                criu->network_lock = CRIU__CRIU_NETWORK_LOCK_METHOD__SKIP;
+                return;
+        }
         for (size_t i = 0; i < ELEMENTSOF(places); i++) {
                 _cleanup_free_ char *path = path_join(places[i], "iptables-restore");
                 if (access(path, X_OK) == 0)
@@ -152,8 +160,7 @@ int dump_network(struct st_dump *dump, struct st_dump_next *next, struct st_erro
                 detected(dump, analysis->tcp_established, "tcp_established", &criu->has_tcp_established,
                          &criu->tcp_established);
         detected(dump, analysis->ext_unix, "ext_unix_sk", &criu->has_ext_unix_sk, &criu->ext_unix_sk);
-        /* Also without a connection in use: CRIU locks sockets that are half or wholly closed, too. */
-        choose_network_lock(criu);
+        choose_network_lock(criu, analysis->tcp_established);
         return st_dump_proceed(next, dump, err);
 }
 

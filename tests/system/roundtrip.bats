@@ -92,8 +92,13 @@ tree() {
         awk '$2 != 2 * $1 { exit 1 }' "$T/count"
 }
 
+network_rules() {
+        nft list ruleset 2>/dev/null | grep -c CRIU || true
+}
+
 redis() {
-        local port=$((10000 + RANDOM % 20000)) answer
+        local port=$((10000 + RANDOM % 20000)) answer rules
+        rules=$(network_rules)
         target redis-server --port "$port" --save '' --dir "$T" --enable-debug-command yes
         wait_for "redis-cli -p $port ping"
         redis-cli -p "$port" debug populate 200000 key 1000
@@ -118,6 +123,7 @@ redis() {
         [ "$(redis-cli -p "$port" dbsize)" = 200001 ]
         [ "$(redis-cli -p "$port" get key:199999 | wc -c)" -ge 1000 ]
         exec 5>&-
+        [ "$(network_rules)" = "$rules" ]
 }
 
 @test "a shell loop, through the daemon" { shell_loop daemon; }
@@ -133,6 +139,15 @@ redis() {
 @test "a tree with UNIX sockets and shared memory, without" { tree no-server; }
 @test "redis with 200 MB and a client that writes while it is dead, through the daemon" { redis daemon; }
 @test "redis with 200 MB and a client that writes while it is dead, without" { redis no-server --compression none; }
+
+@test "a process without connections leaves no network rules, not even while it is away" {
+        rules=$(network_rules)
+        target sleep 1000
+        roundtrip no-server
+        [ "$(network_rules)" = "$rules" ]
+        dump process "$pid" --stop --no-server --name away
+        [ "$(network_rules)" = "$rules" ]
+}
 
 @test "a process that holds file locks, with no option" {
         cat >"$T/program.py" <<'END'
