@@ -274,6 +274,7 @@ static int prepare(struct worker *worker, struct st_error **err) {
                 .id = worker->task->id,
                 .uid = worker->task->uid,
                 .gid = worker->task->gid,
+                .client = (pid_t)worker->task->pid,
                 .cancel_fd = worker->cancel_fd,
                 .report = on_report,
                 .userdata = worker,

@@ -2,6 +2,7 @@
 #include "daemon/workers.h"
 
 #include <signal.h>
+#include <sys/pidfd.h>
 #include <sys/socket.h>
 #include <time.h>
 
@@ -29,6 +30,7 @@ struct worker {
         struct worker *next, **link; /* in workers->running */
         char *id, *work_dir, *target;
         const char *kind;
+        Stasis__Worker__OperationKind operation;
         uid_t uid;
         time_t started;
         pid_t pid;
@@ -253,7 +255,7 @@ static int on_socket(sd_event_source *source, int fd, uint32_t events, void *use
         while (n > 0 && !worker->result && (r = channel_next(&worker->input, &report)) != 0) {
                 if (r < 0) {
                         st_log_error("%s %s: its worker sends garbage", worker->kind, worker->id);
-                        (void)kill(worker->pid, SIGKILL);
+                        (void)pidfd_send_signal(worker->pidfd, SIGKILL, NULL, 0);
                         n = 0;
                         break;
                 }
@@ -347,6 +349,7 @@ int workers_start(struct workers *workers, struct worker_task *task, const struc
         worker->id = xasprintf("%llx-%u", (unsigned long long)time(NULL), ++workers->sequence);
         worker->target = TAKE_PTR(task->target);
         worker->kind = task->kind_name;
+        worker->operation = task->kind;
         worker->uid = task->uid;
         worker->started = time(NULL);
         worker->pidfd = worker->socket = -EBADF;
@@ -386,7 +389,8 @@ void worker_cancel(struct worker *worker, int number) {
 
 void workers_cancel_all(struct workers *workers) {
         for (struct worker *worker = workers->running; worker; worker = worker->next)
-                worker_cancel(worker, ECANCELED);
+                if (worker->operation != STASIS__WORKER__OPERATION_KIND__RESTORE)
+                        worker_cancel(worker, ECANCELED);
 }
 
 size_t workers_count(const struct workers *workers) {

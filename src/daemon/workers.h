@@ -61,7 +61,7 @@ int workers_start(struct workers *workers, struct worker_task *task, const struc
 /** Asks a worker to cancel: number is ECANCELED or ETIMEDOUT. Its `end` comes when it has rolled back. */
 void worker_cancel(struct worker *worker, int number);
 
-/** Cancels everything that can be: at the daemon's end. */
+/** At the daemon's end: cancels all but restores, which go on and become supervisors. */
 void workers_cancel_all(struct workers *workers);
 
 size_t workers_count(const struct workers *workers);

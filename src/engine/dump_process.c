@@ -10,6 +10,7 @@
 #include "base/path.h"
 #include "base/text.h"
 #include "engine/dump_context.h"
+#include "engine/operation.h"
 #include "engine/state.h"
 #include "process/locks.h"
 #include "process/proc.h"
@@ -28,7 +29,7 @@ int dump_find_pid(struct st_dump *dump, struct st_dump_next *next, struct st_err
 }
 
 /** Processes that no tool can dump, each with its reason, before anything is touched. */
-static int check_target(const struct process_analysis *analysis, pid_t pid, struct st_error **err) {
+static int check_target(const struct process_analysis *analysis, pid_t pid, pid_t client, struct st_error **err) {
         const struct process_task *root = &analysis->tasks[0];
 
         if (analysis->kernel_thread)
@@ -42,7 +43,7 @@ static int check_target(const struct process_analysis *analysis, pid_t pid, stru
         for (size_t i = 0; i < analysis->n_tasks; i++) {
                 const struct process_task *task = &analysis->tasks[i];
 
-                if (task->pid == getpid())
+                if (task->pid == getpid() || task->pid == client)
                         return st_error_set(err, EINVAL, "process %d is stasis itself, or an ancestor of it", pid);
                 if (task->tracer) {
                         st_error_set(err, EBUSY, "process %d (%s) is traced by process %d", task->pid, task->command,
@@ -62,7 +63,7 @@ int dump_analyse(struct st_dump *dump, struct st_dump_next *next, struct st_erro
                 return st_error_set(err, EINVAL, "the adapters of type %s found no process", dump->req->type);
         r = process_analyse(dump->pid, &context->analysis, err);
         if (r >= 0)
-                r = check_target(context->analysis, dump->pid, err);
+                r = check_target(context->analysis, dump->pid, operation_client(dump->operation), err);
         if (r >= 0)
                 r = st_dump_proceed(next, dump, err);
         if (r < 0)

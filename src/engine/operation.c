@@ -102,6 +102,10 @@ int st_operation_cancel_fd(const struct st_operation *operation) {
         return operation->options.cancel_fd;
 }
 
+pid_t operation_client(const struct st_operation *operation) {
+        return operation->options.client;
+}
+
 const char *operation_id(const struct st_operation *operation) {
         return operation->id;
 }

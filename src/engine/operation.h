@@ -22,6 +22,7 @@ struct operation_options {
         const char *id;       /* NULL: made */
         uid_t uid;
         gid_t gid;
+        pid_t client;         /* who asked; 0: not known */
         bool no_server;
         int cancel_fd; /* polls readable when to be cancelled */
         operation_report report;
@@ -35,6 +36,9 @@ struct st_operation *operation_free(struct st_operation *operation);
 static inline void operation_freep(struct st_operation **operation) {
         *operation = operation_free(*operation);
 }
+
+/** The process that asked, in the daemon's PID namespace; 0: not known. */
+pid_t operation_client(const struct st_operation *operation);
 
 const char *operation_id(const struct st_operation *operation);
 

@@ -53,6 +53,9 @@ int st_restore_inherit_fd(struct st_restore *restore, int fd, const char *key, s
 
         if (fd < 0 || isempty(key))
                 return st_error_set(err, EINVAL, "an inherited descriptor needs a descriptor and a key");
+        for (size_t i = 0; i < context->n_fds; i++)
+                if (context->fds[i].number == fd)
+                        return st_error_set(err, EEXIST, "descriptor %d is handed to CRIU already", fd);
 
         GROW(context->fds, context->n_fds, context->room_fds);
         context->fds[context->n_fds++] = (struct spawn_fd){ .fd = fd, .number = fd };

@@ -154,7 +154,8 @@ static int start(struct run *run, const char *pid_file, struct st_error **err) {
         int r;
 
         (void)prctl(PR_SET_CHILD_SUBREAPER, 1);
-        r = serve_start(context->image, criu.work_dir, budget, "/var/tmp", on_served, run, &run->serve, err);
+        r = serve_start(context->image, criu.work_dir, budget, getenv("TMPDIR") ?: "/var/tmp", on_served, run,
+                        &run->serve, err);
         if (r < 0)
                 return r;
         run->criu = criu_start(&criu, &run->pidfd, err);

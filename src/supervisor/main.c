@@ -112,7 +112,7 @@ static bool drain_terminal(struct supervisor *supervisor) {
         char buffer[16384];
         ssize_t n = read(supervisor->terminal, buffer, sizeof(buffer));
 
-        /* EIO: nobody has the other side open just now (pty(7)); it may be opened again. */
+        /* EIO: nobody has the other side open any more. */
         if (n < 0)
                 return errno == EAGAIN || errno == EINTR;
         if (n == 0)
@@ -199,6 +199,7 @@ int main(int argc, char **argv) {
         supervisor.signals = watch_signals();
         (void)prctl(PR_SET_CHILD_SUBREAPER, 1);
         (void)signal(SIGPIPE, SIG_IGN);
+        (void)!chdir("/"); /* holds no file system that somebody wants to unmount */
 
         supervisor.status.start_time = supervisor_start_time(supervisor.status.pid);
         supervisor.status.supervisor = getpid();

@@ -451,3 +451,13 @@ END
         echo "killed $killed times"
         [ "$killed" -gt 0 ]
 }
+
+@test "the shell that asks cannot be dumped with its own command" {
+        start_daemon
+        for way in "" --no-server; do
+                run bash -c '"$STASIS" dump process $$ '"$way"'; exit $?' 3>&-
+                [ "$status" -ne 0 ]
+                grep -q 'is stasis itself, or an ancestor of it' <<<"$output"
+        done
+        nothing_left
+}
