@@ -48,9 +48,10 @@ char *xstrdup(const char *s) {
 char *xstrndup(const char *s, size_t n) {
         if (!s)
                 return NULL;
-        char *copy = strndup(s, n);
-        if (!copy)
-                out_of_memory();
+        size_t length = strnlen(s, n);
+        char *copy = xmalloc(length + 1);
+        memcpy(copy, s, length);
+        copy[length] = '\0';
         return copy;
 }
 

@@ -12,16 +12,16 @@
 
 #include <stasis/error.h>
 
-void *xmalloc(size_t size);
+void *xmalloc(size_t size) __attribute__((returns_nonnull));
 /** Zeroed. */
-void *xcalloc(size_t n, size_t size);
+void *xcalloc(size_t n, size_t size) __attribute__((returns_nonnull));
 /** Checks n * size for overflow. */
-void *xrealloc(void *p, size_t n, size_t size);
+void *xrealloc(void *p, size_t n, size_t size) __attribute__((returns_nonnull));
 /** NULL gives NULL. */
 char *xstrdup(const char *s);
 char *xstrndup(const char *s, size_t n);
-char *xasprintf(const char *format, ...) ST_PRINTF(1, 2);
-char *xvasprintf(const char *format, va_list ap);
+char *xasprintf(const char *format, ...) ST_PRINTF(1, 2) __attribute__((returns_nonnull));
+char *xvasprintf(const char *format, va_list ap) __attribute__((returns_nonnull));
 
 #define NEW(type) ((type *)xcalloc(1, sizeof(type)))
 

@@ -13,9 +13,9 @@ json_t *message_to_json(const ProtobufCMessage *message);
 
 /**
  * Fills a message from a JSON object: names as in the .proto, enums by name (any case) or number, integers also as
- * text, bytes as base64. Fields that the object does not name stay; null unsets one; a list replaces all elements; an object
- * is merged into the message that is there. Strings and submessages are malloc'ed, as protobuf_c_message_unpack() makes
- * them. After a failure the message is still valid, and filled in part.
+ * text, bytes as base64. Fields that the object does not name stay; null unsets one; a list replaces all elements; an
+ * object is merged into the message that is there. Strings and submessages are malloc'ed, as
+ * protobuf_c_message_unpack() makes them. After a failure the message is still valid, and filled in part.
  *
  * @return 0, or -EINVAL with err naming the field: "unknown field ghost_limt", "Criu.tcp_close: expected true or false"
  */

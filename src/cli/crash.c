@@ -9,6 +9,13 @@
 #include "base/cleanup.h"
 #include "plugin/registry.h"
 
+#ifdef __SANITIZE_ADDRESS__ /* which reports more than we could */
+
+void crash_handler_install(void) {
+}
+
+#else
+
 /* MINSIGSTKSZ is not a constant with recent C libraries. */
 #define STACK_SIZE 65536
 
@@ -35,7 +42,6 @@ static void on_crash(int number) {
 }
 
 void crash_handler_install(void) {
-#ifndef __SANITIZE_ADDRESS__ /* which reports more than we could */
         static const int signals[] = { SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT };
         const stack_t alternate = { .ss_sp = stack, .ss_size = sizeof(stack) };
         struct sigaction action = { .sa_handler = on_crash, .sa_flags = SA_ONSTACK | SA_RESETHAND | SA_NODEFER };
@@ -43,5 +49,6 @@ void crash_handler_install(void) {
         (void)sigaltstack(&alternate, NULL);
         for (size_t i = 0; i < ELEMENTSOF(signals); i++)
                 (void)sigaction(signals[i], &action, NULL);
-#endif
 }
+
+#endif

@@ -42,7 +42,8 @@ void output_messages(char *const *messages, size_t n) {
 }
 
 json_t *output_text_json(const char *text) {
-        json_t *json = json_string(text ?: "");
+        text = text ?: "";
+        json_t *json = json_string(text);
 
         if (!json) {
                 _cleanup_free_ char *safe = text_sanitise(text, strlen(text));

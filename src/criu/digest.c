@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <assert.h>
 #include <errno.h>
 #include <stdbool.h>
 
@@ -63,6 +64,7 @@ static char *expand(const char *template, const struct match *match) {
 
                         add = i < match->n ? match->captures[i] : (struct span){ c, 0 };
                 }
+                assert(add.start);
                 text = xrealloc(text, size + add.size + 1, 1);
                 memcpy(text + size, add.start, add.size);
                 size += add.size;

@@ -2,9 +2,9 @@
 #pragma once
 
 /*
- * Frames between a worker and the daemon: a 32-bit length in host order, then a packed stasis.worker.Report. In the other
- * direction the daemon sends one 32-bit errno to cancel (ECANCELED, ETIMEDOUT), and the end of the connection tells that it
- * is gone.
+ * Frames between a worker and the daemon: a 32-bit length in host order, then a packed stasis.worker.Report. In the
+ * other direction the daemon sends one 32-bit errno to cancel (ECANCELED, ETIMEDOUT), and the end of the connection
+ * tells that it is gone.
  */
 
 #include <stddef.h>

@@ -10,6 +10,7 @@
 #include "base/messages.h"
 #include "base/text.h"
 #include "base/version.h"
+#include "daemon/reply.h"
 
 #include <stasis/v1/stasis.pb-c.h>
 
@@ -48,7 +49,9 @@ static const ProtobufCMessageDescriptor *response_type(Stasis__Worker__Operation
 static void send_response(struct pending *pending, ProtobufCMessage *response) {
         Stasis__V1__Event event = STASIS__V1__EVENT__INIT;
 
+        reply_trim(response);
         if (!pending->events) {
+                reply_summarise(response);
                 (void)rpc_call_send(pending->call, response);
                 return;
         }

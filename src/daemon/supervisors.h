@@ -2,8 +2,8 @@
 #pragma once
 
 /*
- * The supervisors that this machine runs, found by their records in <run dir>/jobs: those of our own restores, and those that
- * an earlier daemon left. When one has ended its exit code is logged, and only then its record removed.
+ * The supervisors that this machine runs, found by their records in <run dir>/jobs: those of our own restores, and
+ * those that an earlier daemon left. When one has ended its exit code is logged, and only then its record removed.
  */
 
 #include <systemd/sd-event.h>

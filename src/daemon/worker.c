@@ -184,8 +184,8 @@ static uint8_t *pack_result(int r, struct st_error *error, const ProtobufCMessag
 }
 
 /**
- * Becomes the supervisor of what was restored; does not return when that works. The record's directory exists before, and the
- * answer goes out after the supervisor has written the record.
+ * Becomes the supervisor of what was restored; does not return when that works. The record's directory exists before,
+ * and the answer goes out after the supervisor has written the record.
  */
 static int become_supervisor(struct worker *worker, int answer_fd, struct st_error **err) {
         _cleanup_free_ char *program = path_libexec("stasis-supervisor");

@@ -184,8 +184,8 @@ static void worker_end(struct worker *worker) {
 }
 
 /**
- * The end is known when the result is here (a restore's worker lives on as the supervisor), or the process is gone and its
- * socket read to the end.
+ * The end is known when the result is here (a restore's worker lives on as the supervisor), or the process is gone and
+ * its socket read to the end.
  */
 static void worker_check_end(struct worker *worker) {
         if (worker->result || (worker->exited && worker->closed))

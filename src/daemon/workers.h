@@ -2,8 +2,8 @@
 #pragma once
 
 /*
- * The daemon's side of its workers: spawning one for a task, taking its reports, cancelling it, and making an error of its death.
- * Everything on the loop's thread; nothing blocks.
+ * The daemon's side of its workers: spawning one for a task, taking its reports, cancelling it, and making an error of
+ * its death. Everything on the loop's thread; nothing blocks.
  */
 
 #include <stdbool.h>

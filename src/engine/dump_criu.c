@@ -3,10 +3,10 @@
 /*
  * The handler of the dump: CRIU, streaming into our memory, and the commit of what it wrote.
  *
- * At its post-dump hook CRIU waits for us with the tasks frozen. Then the pipes are read to their ends. Without --stop the
- * target runs on after that, and everything is encoded, synced and renamed while it does; with --stop that is done at the
- * hook, too: only a committed checkpoint ends the target. CRIU is never killed: closing its stream makes it fail, roll back
- * and resume the target.
+ * At its post-dump hook CRIU waits for us with the tasks frozen. Then the pipes are read to their ends. Without --stop
+ * the target runs on after that, and everything is encoded, synced and renamed while it does; with --stop that is done
+ * at the hook, too: only a committed checkpoint ends the target. CRIU is never killed: closing its stream makes it
+ * fail, roll back and resume the target.
  */
 
 #include <poll.h>
@@ -155,9 +155,9 @@ static bool is_whole(const struct process_analysis *analysis) {
 }
 
 /**
- * What was committed but whose target lives on after all is no checkpoint that anybody asked for. But once CRIU was told to
- * go on it may have begun to end the target, and the checkpoint be the only copy: then it is kept unless the whole tree
- * stays alive.
+ * What was committed but whose target lives on after all is no checkpoint that anybody asked for. But once CRIU was
+ * told to go on it may have begun to end the target, and the checkpoint be the only copy: then it is kept unless the
+ * whole tree stays alive.
  */
 static void withdraw(struct run *run) {
         struct dump_context *context = run->context;
@@ -177,8 +177,8 @@ static void withdraw(struct run *run) {
 }
 
 /**
- * Makes one error of a failed dump: the nearest to the root cause that is known. Ours is nearer than what CRIU's log says,
- * unless it only tells that CRIU ended early.
+ * Makes one error of a failed dump: the nearest to the root cause that is known. Ours is nearer than what CRIU's log
+ * says, unless it only tells that CRIU ended early.
  */
 static int fail(struct run *run, int status, int capture_result, struct st_error *capture_error,
                 struct st_error **err) {

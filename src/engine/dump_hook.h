@@ -2,8 +2,9 @@
 #pragma once
 
 /*
- * The other end of stasis-hook (src/supervisor/hook.c). At its post-dump action CRIU has handed over all files, the tasks are
- * still frozen, and it waits for its action script: the hook asks here and waits for the answer. Two things need that:
+ * The other end of stasis-hook (src/supervisor/hook.c). At its post-dump action CRIU has handed over all files, the
+ * tasks are still frozen, and it waits for its action script: the hook asks here and waits for the answer. Two things
+ * need that:
  *
  * - What is left in a pipe are references to pages of the target, not copies. They must be read before it runs on.
  * - With --stop, CRIU ends the target next. It must not before the checkpoint is committed.

@@ -18,6 +18,8 @@
 int dump_find_pid(struct st_dump *dump, struct st_dump_next *next, struct st_error **err) {
         const Daemon__Process *process = dump->req->details ? dump->req->details->process : NULL;
 
+        if (!process && dump->req->details && !isempty(dump->req->details->jid))
+                return st_error_set(err, EOPNOTSUPP, "jobs are not implemented: name a process");
         if (!process || !process->has_pid || process->pid == 0 || process->pid > INT32_MAX)
                 return st_error_set(err, EINVAL, "the request names no process: Details.Process.PID is missing");
         dump->pid = (pid_t)process->pid;

@@ -2,8 +2,8 @@
 #pragma once
 
 /*
- * The operations. Each runs its chain to the end, on the calling thread, and fills `resp`. They are what a worker runs for
- * the daemon, and what the command line runs itself with --no-server. Messages belong to the caller; req is changed
+ * The operations. Each runs its chain to the end, on the calling thread, and fills `resp`. They are what a worker runs
+ * for the daemon, and what the command line runs itself with --no-server. Messages belong to the caller; req is changed
  * (defaults are filled in).
  */
 

@@ -10,8 +10,8 @@
 #include <stasis/v1/worker.pb-c.h>
 
 /**
- * Where an operation's reports go: progress, positions and spans. Called on any thread of the operation, one call at a time.
- * Log lines go through the logger.
+ * Where an operation's reports go: progress, positions and spans. Called on any thread of the operation, one call at a
+ * time. Log lines go through the logger.
  */
 typedef void (*operation_report)(const Stasis__Worker__Report *report, void *userdata);
 
@@ -22,7 +22,7 @@ struct operation_options {
         const char *id;       /* NULL: made */
         uid_t uid;
         gid_t gid;
-        pid_t client;         /* who asked; 0: not known */
+        pid_t client; /* who asked; 0: not known */
         bool no_server;
         int cancel_fd; /* polls readable when to be cancelled */
         operation_report report;
@@ -42,7 +42,9 @@ pid_t operation_client(const struct st_operation *operation);
 
 const char *operation_id(const struct st_operation *operation);
 
-/** A descriptor with a lock on the work directory; a child that inherits it keeps the directory from being cleaned up. */
+/**
+ * A descriptor with a lock on the work directory; a child that inherits it keeps the directory from being cleaned up.
+ */
 int operation_lock_fd(const struct st_operation *operation);
 
 /** The reason once cancelled: set by whoever cancels (a worker learns it from the daemon); 0: ECANCELED. */

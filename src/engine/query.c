@@ -15,17 +15,23 @@ static int query_processes(struct st_operation *operation, const Daemon__QueryRe
         if (req->n_pids == 0)
                 return st_error_set(err, EINVAL, "the query names no process");
         for (size_t i = 0; i < req->n_pids; i++) {
+                _cleanup_error_ struct st_error *error = NULL;
                 Daemon__ProcessState *state = NULL;
-                int r = st_operation_check_cancelled(operation, err);
+                int r = st_operation_check_cancelled(operation, &error);
 
                 if (r >= 0 && req->pids[i] > INT32_MAX)
-                        r = st_error_set(err, EINVAL, "%u is no PID", req->pids[i]);
+                        r = st_error_set(&error, EINVAL, "%u is no PID", req->pids[i]);
                 if (r >= 0)
-                        r = process_state_read((pid_t)req->pids[i], detail, &state, err);
-                if (r < 0)
-                        return r;
-                message_append(&resp->n_states, &resp->states, state);
+                        r = process_state_read((pid_t)req->pids[i], detail, &state, &error);
+                if (r >= 0)
+                        message_append(&resp->n_states, &resp->states, state);
+                else if (r == -ESRCH && req->n_pids > 1) /* of several, those that there are */
+                        message_append(&resp->n_messages, &resp->messages, xstrdup(st_error_message(error)));
+                else
+                        return st_error_move(err, TAKE_PTR(error));
         }
+        if (resp->n_states == 0)
+                return st_error_set(err, ESRCH, "%s", resp->messages[0]);
         return 0;
 }
 

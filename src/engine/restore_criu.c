@@ -89,8 +89,8 @@ static void kill_children(void) {
 }
 
 /**
- * After a failed restore CRIU leaves a zombie that holds the PID, and when it was killed half a tree. All of it is ended
- * and reaped.
+ * After a failed restore CRIU leaves a zombie that holds the PID, and when it was killed half a tree. All of it is
+ * ended and reaped.
  */
 static void reap_leftovers(void) {
         int status;

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* Adapters of the restore that look at this machine: PIDs that must be free, and where descriptors of the tree lead now. */
+/*
+ * Adapters of the restore that look at this machine: PIDs that must be free, and where descriptors of the tree lead
+ * now.
+ */
 
 #include <fcntl.h>
 #include <poll.h>
@@ -133,7 +136,10 @@ static bool is_needed(const struct saved_state *saved, unsigned index) {
         return false;
 }
 
-/** The master of a new terminal. The kernel gives the lowest index that is free: those that the tree's own need are passed over. */
+/**
+ * The master of a new terminal. The kernel gives the lowest index that is free: those that the tree's own need are
+ * passed over.
+ */
 static int open_master(const struct saved_state *saved) {
         int master = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
         unsigned index;

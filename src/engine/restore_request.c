@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* Adapters of the restore that look at the request and the checkpoint: defaults, validation, PID file, storage, state. */
+/*
+ * Adapters of the restore that look at the request and the checkpoint: defaults, validation, PID file, storage, state.
+ */
 
 #include <fcntl.h>
 
@@ -42,6 +44,10 @@ int restore_validate(struct st_restore *restore, struct st_restore_next *next, s
                 st_error_hint(err, "see 'stasis features --errors'");
                 return -EINVAL;
         }
+        if (!isempty(req->gpuid))
+                return st_error_set(err, EOPNOTSUPP, "GPUID: GPUs are not supported");
+        if (isempty(req->path) && req->details && !isempty(req->details->jid))
+                return st_error_set(err, EOPNOTSUPP, "jobs are not implemented: name a checkpoint");
         if (isempty(req->path)) {
                 st_error_set(err, EINVAL, "the request names no checkpoint");
                 st_error_hint(err, "name one with --path");

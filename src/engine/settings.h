@@ -15,8 +15,8 @@ extern const struct st_option settings_dump[];
 extern const struct st_option settings_keys[];
 
 /**
- * Loads the configuration: defaults, file (STASIS_CONFIG_DIR, --config-dir, /etc/stasis, ~/.config/stasis), environment.
- * Flags are the caller's to parse into it afterwards.
+ * Loads the configuration: defaults, file (STASIS_CONFIG_DIR, --config-dir, /etc/stasis, ~/.config/stasis),
+ * environment. Flags are the caller's to parse into it afterwards.
  *
  * @param extra further tables of the command (flags only, or plugins'), may be NULL
  * @param config_dir of --config-dir; NULL: by environment and user

@@ -36,8 +36,8 @@ struct saved_state {
 };
 
 /**
- * Is it the standard output or error of a process? When such a pipe leads outside, the process would die of its next line
- * after a restore; other ends that lead nowhere do no harm until they are used, and are restored so.
+ * Is it the standard output or error of a process? When such a pipe leads outside, the process would die of its next
+ * line after a restore; other ends that lead nowhere do no harm until they are used, and are restored so.
  */
 static inline bool state_pipe_is_output(const struct process_fd *pipe) {
         return pipe->writable && (pipe->fd == 1 || pipe->fd == 2);

@@ -3,9 +3,9 @@
 
 /*
  * Private directories of operations: <run dir>/w/N, with short names because they hold UNIX sockets (107 bytes,
- * unix(7)). Each has a file "lock", held by flock(2) as long as a process of the operation lives (CRIU inherits it), and
- * maybe a file "partial": the hidden path of a checkpoint being written. So whoever comes after a crash can tell what is
- * stale, and removes both.
+ * unix(7)). Each has a file "lock", held by flock(2) as long as a process of the operation lives (CRIU inherits it),
+ * and maybe a file "partial": the hidden path of a checkpoint being written. So whoever comes after a crash can tell
+ * what is stale, and removes both.
  */
 
 #include <stasis/error.h>

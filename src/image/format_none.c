@@ -244,6 +244,23 @@ struct none_verifying {
         int cancel_fd;
 };
 
+/* All of the file, through the buffer. @return 0, -ECANCELED, or what read() failed with */
+static int hash_file(int fd, int cancel_fd, uint8_t *buffer, size_t room, struct hasher *hasher, uint64_t *ret_size) {
+        for (;;) {
+                if (threads_signalled(cancel_fd))
+                        return -ECANCELED;
+                ssize_t n = read(fd, buffer, room);
+                if (n < 0 && errno == EINTR)
+                        continue;
+                if (n < 0)
+                        return -errno;
+                if (n == 0)
+                        return 0;
+                hasher_update(hasher, buffer, (size_t)n);
+                *ret_size += (uint64_t)n;
+        }
+}
+
 static int verify_job(size_t index, void *userdata, struct st_error **err) {
         const struct none_verifying *verifying = userdata;
         struct image *image = verifying->image;
@@ -257,19 +274,11 @@ static int verify_job(size_t index, void *userdata, struct st_error **err) {
                 return st_error_errno(err, ENOMEM, "cannot read %s/%s", image->path, entry->name);
         _cleanup_(hasher_freep) struct hasher *hasher = hasher_new();
         uint64_t size = 0;
-        for (;;) {
-                if (threads_signalled(verifying->cancel_fd))
-                        return st_error_set(err, ECANCELED, "cancelled");
-                ssize_t n = read(fd, buffer, room);
-                if (n < 0 && errno == EINTR)
-                        continue;
-                if (n < 0)
-                        return st_error_errno(err, errno, "cannot read %s/%s", image->path, entry->name);
-                if (n == 0)
-                        break;
-                hasher_update(hasher, buffer, (size_t)n);
-                size += (uint64_t)n;
-        }
+        int r = hash_file(fd, verifying->cancel_fd, buffer, room, hasher, &size);
+        if (r == -ECANCELED)
+                return st_error_set(err, ECANCELED, "cancelled");
+        if (r < 0)
+                return st_error_errno(err, r, "cannot read %s/%s", image->path, entry->name);
         if (image->verified && (size != entry->size || !hash_equal(hasher_finish(hasher), entry->hash)))
                 return image_damaged(image, entry->name, "has a wrong checksum", err);
         return 0;

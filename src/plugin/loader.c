@@ -111,8 +111,8 @@ static int load_failed(const char *path, struct st_error **err) {
 }
 
 /**
- * The dynamic loader maps a file that was copied in part, and the process dies of SIGBUS where it ends. The table of sections
- * stands at the end of a shared object (elf(5)): is it within the file?
+ * The dynamic loader maps a file that was copied in part, and the process dies of SIGBUS where it ends. The table of
+ * sections stands at the end of a shared object (elf(5)): is it within the file?
  */
 static int check_whole(const char *path, struct st_error **err) {
         _cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);

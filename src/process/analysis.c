@@ -209,7 +209,9 @@ static bool holds_master(const struct process_analysis *analysis, dev_t device) 
         return false;
 }
 
-/* tty_nr of proc_pid_stat(5) has the kernel's own encoding: 12 bits of major number between the 8 and 12 of the minor. */
+/*
+ * tty_nr of proc_pid_stat(5) has the kernel's own encoding: 12 bits of major number between the 8 and 12 of the minor.
+ */
 static dev_t controlling_terminal(const struct process_task *task) {
         unsigned number = (unsigned)task->tty_nr;
 
@@ -217,8 +219,9 @@ static dev_t controlling_terminal(const struct process_task *task) {
 }
 
 /*
- * Of sessions CRIU looks only whether the root leads its own (cr-dump.c): then no session of the tree is led from outside it,
- * since a new session is always begun by the process that leads it. Of terminals it wants both sides in the tree (tty.c).
+ * Of sessions CRIU looks only whether the root leads its own (cr-dump.c): then no session of the tree is led from
+ * outside it, since a new session is always begun by the process that leads it. Of terminals it wants both sides in the
+ * tree (tty.c).
  */
 static void judge_session(struct process_analysis *analysis) {
         const struct process_task *root = &analysis->tasks[0];

@@ -6,8 +6,8 @@
 #include <daemon/process.pb-c.h>
 
 /**
- * Does /proc/locks (proc_locks(5)) name a lock or lease on a file that the tree has open? Whether a process of the tree
- * holds it, or one outside: CRIU tells that apart, once it is told to look.
+ * Is there a lock or lease on a file that the tree has open? With very many files, also when a process outside the tree
+ * holds it: CRIU tells that apart, once it is told to look.
  *
  * @param root with open files, and children for a tree (process_state_read(), PROCESS_INSPECT)
  */

@@ -39,8 +39,8 @@ bool proc_is_being_killed(pid_t pid);
 char *proc_describe_pid(pid_t pid);
 
 /**
- * Is a PID number held by zombies only: as their own number, their process group or session? Then it becomes free as soon
- * as they are reaped.
+ * Is a PID number held by zombies only: as their own number, their process group or session? Then it becomes free as
+ * soon as they are reaped.
  */
 bool proc_pid_is_of_zombies(pid_t pid);
 

@@ -131,9 +131,9 @@ const void *rpc_call_request(const struct rpc_call *call);
 void *rpc_call_take_request(struct rpc_call *call);
 
 /**
- * Called once when the client resets the call (reason -ECANCELED: it does not want it any more), its connection ends or the
- * server is freed (-ECONNRESET), or its deadline passes (-ETIMEDOUT). From the loop, and never from inside another rpc_ function than
- * rpc_call_on_cancel() itself and rpc_server_free(). May finish the call.
+ * Called once when the client resets the call (reason -ECANCELED: it does not want it any more), its connection ends or
+ * the server is freed (-ECONNRESET), or its deadline passes (-ETIMEDOUT). From the loop, and never from inside another
+ * rpc_ function than rpc_call_on_cancel() itself and rpc_server_free(). May finish the call.
  */
 typedef void (*rpc_cancel_fn)(struct rpc_call *call, int reason, void *userdata);
 

@@ -2,8 +2,8 @@
 
 /*
  * stasis-hook: CRIU's --action-script of a dump. At "post-dump" it asks whether all that CRIU handed over is in safety
- * (with --stop: whether the checkpoint is committed), and waits for the answer; CRIU waits for us, and the tasks for CRIU.
- * A failure here makes CRIU resume the target. All other actions pass.
+ * (with --stop: whether the checkpoint is committed), and waits for the answer; CRIU waits for us, and the tasks for
+ * CRIU. A failure here makes CRIU resume the target. All other actions pass.
  */
 
 #include <errno.h>

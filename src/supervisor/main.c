@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * stasis-supervisor: what the worker of a restore becomes (by exec: its PID, children and descriptors stay). It is the parent and
- * subreaper of the restored process, reaps it, and keeps its exit code in the status file.
+ * stasis-supervisor: what the worker of a restore becomes (by exec: its PID, children and descriptors stay). It is the
+ * parent and subreaper of the restored process, reaps it, and keeps its exit code in the status file.
  *
  *     stasis-supervisor --dir DIR --pid PID [--answer FD --socket FD] [--terminal FD --log FILE]
  *

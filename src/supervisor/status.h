@@ -2,8 +2,8 @@
 #pragma once
 
 /*
- * The record of a supervised process: <run dir>/jobs/ID/status, text, one "key value" on each line, replaced atomically.
- * The supervisor writes it, the daemon reads it: so exit codes survive a restart of the daemon.
+ * The record of a supervised process: <run dir>/jobs/ID/status, text, one "key value" on each line, replaced
+ * atomically. The supervisor writes it, the daemon reads it: so exit codes survive a restart of the daemon.
  */
 
 #include <stdbool.h>

@@ -211,7 +211,8 @@ static void test_criu(void **state) {
 
 /*
  * The field of a MethodDescriptorProto that says that a side streams (google/protobuf/descriptor.proto: 5 client, 6
- * server), as it is in the FileDescriptorSet that was built from the same files. A method without them ends at its output.
+ * server), as it is in the FileDescriptorSet that was built from the same files. A method without them ends at its
+ * output.
  */
 static bool streams(const char *set, size_t size, const char *method, const char *input, const char *output,
                     unsigned field) {

@@ -176,12 +176,10 @@ static void false_goes_into_the_off_list(void **state) {
 }
 
 static void criu_opts_and_flags_go_together(void **state) {
+        static const char opts[] = "{\"ghost_limit\": 7, \"tcp_established\": false, \"ext_unix_sk\": false,"
+                                   " \"leave_running\": false}";
         _cleanup_(message_freep) Daemon__DumpReq *req =
-                dump(ARGV("dump", "process", "42", "--criu-opts",
-                          "{\"ghost_limit\": 7, \"tcp_established\": false, \"ext_unix_sk\": false,"
-                          " \"leave_running\": false}",
-                          "--tcp-established"),
-                     NULL);
+                dump(ARGV("dump", "process", "42", "--criu-opts", opts, "--tcp-established"), NULL);
 
         (void)state;
         assert_int_equal(req->criu->ghost_limit, 7);

@@ -31,8 +31,14 @@ static void joining(void **state) {
 static void absolute_paths(void **state) {
         (void)state;
         static const char *const cases[][2] = {
-                { "/a/./b/../c", "/a/b/../c" }, { "/./.", "/" },   { "/", "/" },           { "//", "/" },
-                { "/a//b/", "/a/b" },      { "/a/.", "/a" }, { "/.../x", "/.../x" }, { "/a/../../b", "/a/../../b" },
+                { "/a/./b/../c", "/a/b/../c" },
+                { "/./.", "/" },
+                { "/", "/" },
+                { "//", "/" },
+                { "/a//b/", "/a/b" },
+                { "/a/.", "/a" },
+                { "/.../x", "/.../x" },
+                { "/a/../../b", "/a/../../b" },
         };
         for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
                 _cleanup_free_ char *path = path_absolute(cases[i][0]);

@@ -12,6 +12,7 @@
 #include <daemon/daemon.pb-c.h>
 
 #include "base/cleanup.h"
+#include "base/memory.h"
 #include "rpc/buffer.h"
 #include "rpc/grpc.h"
 #include "rpc/metadata.h"
@@ -188,7 +189,7 @@ static int feed(struct grpc_decoder *decoder, const void *data, size_t n, size_t
         }
         if (r == 1 && ret_text)
                 *ret_text =
-                        strndup((const char *)rpc_buffer_bytes(&decoder->message), rpc_buffer_size(&decoder->message));
+                        xstrndup((const char *)rpc_buffer_bytes(&decoder->message), rpc_buffer_size(&decoder->message));
         return r;
 }
 

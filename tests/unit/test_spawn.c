@@ -116,7 +116,10 @@ static void descriptors_are_renumbered_without_clobbering(void **state) {
         _cleanup_free_ char *output = NULL;
         int a = io_memfd("a", "A", 1), b = io_memfd("b", "B", 1), c = io_memfd("c", "C", 1);
 
-        /* Each source has the number that another one is to get; c keeps its own, close-on-exec or not; one comes twice. */
+        /*
+         * Each source has the number that another one is to get; c keeps its own, close-on-exec or not; one comes
+         * twice.
+         */
         const struct spawn_fd fds[] = {
                 { .fd = a, .number = b }, { .fd = b, .number = a },       { .fd = c, .number = c },
                 { .fd = a, .number = 0 }, { .fd = -EBADF, .number = 60 }, { .fd = b, .number = 70 },
