@@ -156,12 +156,13 @@ ST_FEATURES(X)
 
 /* clang-format on */
 
-/** One entry of a struct st_features initialiser: ST_FEATURE(dump_command, command). Another C type does not compile. */
+/** One entry of a struct st_features initialiser: ST_FEATURE(dump_command, value). Another C type does not compile. */
 #define ST_FEATURE(name, value) \
         .name = _Generic((value), st_feature_type_##name : &(value), const st_feature_type_##name : &(value))
 
 /**
- * Calls `call` for each loaded plugin that exports the feature, in the order of the plugins' names, until one call fails.
+ * Calls `call` for each loaded plugin that exports the feature, in the order of the plugins' names, until one call
+ * fails.
  *
  * @param only NULL: every plugin; else a NULL-terminated list of plugin names
  * @return the result of the last call; -EOPNOTSUPP with err when no plugin (of those) exports the feature
@@ -171,7 +172,7 @@ ST_PUBLIC int st_feature_if_available(enum st_feature feature,
                                                   struct st_error **err),
                                       void *userdata, const char *const *only, struct st_error **err);
 
-/** feature_if_available(dump_command, do, userdata, err, "runc", …): with no name, every plugin. `do` takes a const void *. */
+/** feature_if_available(dump_command, call, userdata, err, "runc", …): with no name, every plugin. */
 #define feature_if_available(feature, call, userdata, err, ...)           \
         st_feature_if_available(ST_FEATURE_##feature, (call), (userdata), \
                                 (const char *const[]){ __VA_ARGS__ __VA_OPT__(, ) NULL }, (err))

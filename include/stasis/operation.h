@@ -20,8 +20,8 @@ struct st_operation;
 ST_PUBLIC const struct st_arguments *st_operation_config(const struct st_operation *operation);
 
 /**
- * The private directory of this operation: short, 0700, removed when it ends. For sockets, logs, temporary files. NULL for a
- * query or health check of an ordinary user.
+ * The private directory of this operation: short, 0700, removed when it ends. For sockets, logs, temporary files. NULL
+ * for a query or health check of an ordinary user.
  */
 ST_PUBLIC const char *st_operation_work_dir(const struct st_operation *operation);
 

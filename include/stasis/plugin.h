@@ -2,8 +2,8 @@
 #pragma once
 
 /*
- * A plugin is one shared object in Plugins.LibDir with one exported symbol, `stasis_plugin`. It must be owned by root and
- * writable by root only, and so must every directory on its path.
+ * A plugin is one shared object in Plugins.LibDir with one exported symbol, `stasis_plugin`. It must be owned by root
+ * and writable by root only, and so must every directory on its path.
  *
  * Versions of the ABI. The major number changes when something existing changes: such a plugin is refused. The minor
  * number grows when something is added: older plugins go on working, newer ones are refused by an older host.

@@ -184,11 +184,7 @@ static int dump_here(struct st_operation *operation, void *userdata, struct st_e
 
 static int do_dump(struct cli *cli, Daemon__DumpReq *req, const char *target, Daemon__DumpResp **ret,
                    struct st_error **err) {
-        /* A dump may have been completed when the daemon heard of the wish to cancel. */
-        _cleanup_free_ char *outcome = xasprintf(st_arguments_bool(cli->arguments, "stop")
-                                                         ? "%s goes on running, unless its checkpoint was complete already"
-                                                         : "%s goes on running",
-                                                 target);
+        _cleanup_free_ char *outcome = xasprintf("%s goes on running", target);
         _cleanup_(message_freep) Stasis__V1__Event *event = NULL;
         int r;
 

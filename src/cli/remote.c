@@ -27,15 +27,19 @@ int operation_interrupted(const char *outcome, struct st_error **err) {
         return st_error_set(err, ECANCELED, "cancelled: %s", outcome);
 }
 
+/* From here on signals are watched: they cancel the call, or the wait for the daemon. */
 static int connect_daemon(const struct cli *cli, struct rpc_client **ret, struct st_error **err) {
         const char *address = st_arguments_string(cli->arguments, "Address");
         bool wait = st_arguments_bool(cli->arguments, "Client.WaitForReady");
+        int r = interrupt_watch(err);
 
+        if (r < 0)
+                return r;
         for (;;) {
                 _cleanup_error_ struct st_error *error = NULL;
                 struct pollfd interrupted = { .fd = interrupt_fd(), .events = POLLIN };
 
-                int r = rpc_client_connect(address, CONNECT_TIMEOUT_MS, ret, &error);
+                r = rpc_client_connect(address, CONNECT_TIMEOUT_MS, ret, &error);
                 if (r >= 0)
                         return r;
                 if (!wait || (r != -ECONNREFUSED && r != -ETIMEDOUT))
@@ -58,9 +62,6 @@ int daemon_call(struct cli *cli, const char *method, const ProtobufCMessage *req
         bool settled = false;
         int r;
 
-        r = interrupt_watch(err);
-        if (r < 0)
-                return r;
         r = connect_daemon(cli, &client, err);
         if (r < 0)
                 return r;
@@ -76,12 +77,22 @@ int daemon_call(struct cli *cli, const char *method, const ProtobufCMessage *req
         return r;
 }
 
+/* An operation on its way: what take_event() learns of it. */
+struct operating {
+        const char *address;
+        char *id;                /* NULL until the daemon has told it */
+        Stasis__V1__Event *last; /* the answer */
+};
+
 static int take_event(struct rpc_client *client, const void *message, void *userdata) {
         const Stasis__V1__Event *event = message;
-        Stasis__V1__Event **last = userdata;
+        struct operating *operating = userdata;
 
         (void)client;
         switch (event->kind_case) {
+        case STASIS__V1__EVENT__KIND_STARTED:
+                message_set_string(&operating->id, event->started);
+                break;
         case STASIS__V1__EVENT__KIND_PROGRESS:
                 progress_update(event->progress->phase ?: "", event->progress->done, event->progress->total);
                 break;
@@ -90,13 +101,41 @@ static int take_event(struct rpc_client *client, const void *message, void *user
                 break;
         case STASIS__V1__EVENT__KIND_DUMP:
         case STASIS__V1__EVENT__KIND_RESTORE:
-                if (!*last)
-                        *last = message_copy(&event->base);
+                if (!operating->last)
+                        operating->last = message_copy(&event->base);
                 break;
         default: /* of a newer daemon */
                 break;
         }
         return 0;
+}
+
+/*
+ * Ctrl-C: asks the daemon to cancel, and goes on waiting. It may be too late for that, and only the operation's own end
+ * tells what became of it.
+ */
+static int ask_to_cancel(struct rpc_client *client, struct rpc_watch *watch, struct st_error **err) {
+        const struct operating *operating = watch->userdata;
+        _cleanup_(rpc_client_freep) struct rpc_client *other = NULL;
+        const struct rpc_options options = { .timeout_ms = CONNECT_TIMEOUT_MS };
+        Stasis__V1__CancelReq req = STASIS__V1__CANCEL_REQ__INIT;
+        int r;
+
+        (void)client;
+        watch->fd = -1;
+        if (!operating->id) /* nothing has begun: ending the call is enough */
+                return st_error_set(err, ECANCELED, "cancelled");
+        req.id = operating->id;
+        r = rpc_client_connect(operating->address, CONNECT_TIMEOUT_MS, &other, err);
+        if (r >= 0)
+                r = rpc_client_call(other, "/stasis.v1.Stasis/Cancel", &req.base, &daemon__empty__descriptor, &options,
+                                    NULL, err);
+        if (r == -ENOENT) { /* it has ended meanwhile: the answer is on its way */
+                if (err)
+                        *err = st_error_free(*err);
+                return 0;
+        }
+        return r;
 }
 
 static void show_profile(const struct cli *cli, const struct rpc_metadata *trailers) {
@@ -114,30 +153,28 @@ int daemon_operate(struct cli *cli, const char *method, const ProtobufCMessage *
                    Stasis__V1__Event **ret, struct st_error **err) {
         _cleanup_(rpc_metadata_clear) struct rpc_metadata trailers = { 0 };
         _cleanup_(rpc_client_freep) struct rpc_client *client = NULL;
-        _cleanup_(message_freep) Stasis__V1__Event *last = NULL;
-        bool settled = false;
+        struct operating operating = { .address = st_arguments_string(cli->arguments, "Address") };
         int r;
 
-        r = interrupt_watch(err);
-        if (r < 0)
-                return r;
         r = connect_daemon(cli, &client, err);
         if (r < 0)
                 return r;
 
+        struct rpc_watch interrupted = { .fd = interrupt_fd(), .ready = ask_to_cancel, .userdata = &operating };
         struct rpc_options options = {
-                .cancel_fd = interrupt_fd(),
-                .linger_ms = LINGER_MS,
-                .settled = &settled,
                 .on_message = take_event,
-                .userdata = &last,
+                .userdata = &operating,
+                .watches = &interrupted,
+                .n_watches = 1,
                 .trailers = &trailers,
         };
         progress_begin();
         r = rpc_client_call(client, method, request, &stasis__v1__event__descriptor, &options, NULL, err);
         progress_end();
+        _cleanup_free_ char *id = operating.id;
+        _cleanup_(message_freep) Stasis__V1__Event *last = operating.last;
         if (r == -ECANCELED && interrupt_count() > 0)
-                return cancelled(outcome, settled, err);
+                return operation_interrupted(outcome, err);
 
         show_profile(cli, &trailers); /* where the time of a failure went matters too */
         if (r < 0)

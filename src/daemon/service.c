@@ -133,6 +133,13 @@ static void start(struct service *service, struct rpc_call *call, Stasis__Worker
                 return;
         }
         rpc_call_on_cancel(call, on_cancel, pending);
+        if (events) {
+                Stasis__V1__Event event = STASIS__V1__EVENT__INIT;
+
+                event.kind_case = STASIS__V1__EVENT__KIND_STARTED;
+                event.started = (char *)worker_id(pending->worker);
+                (void)rpc_call_send(call, &event.base);
+        }
 }
 
 /** "process 42", "runc": what a log and `daemon status` call the target of a dump. */
@@ -190,6 +197,17 @@ static void handle_reload_plugins(struct rpc_call *call, void *userdata) {
               false);
 }
 
+static void handle_cancel(struct rpc_call *call, void *userdata) {
+        const Stasis__V1__CancelReq *req = rpc_call_request(call);
+        const struct service *service = userdata;
+        const Daemon__Empty empty = DAEMON__EMPTY__INIT;
+        _cleanup_error_ struct st_error *error = NULL;
+
+        if (workers_cancel(service->workers, req->id ?: "", rpc_call_peer(call)->uid, &error) >= 0)
+                (void)rpc_call_send(call, &empty.base);
+        rpc_call_finish(call, error);
+}
+
 static uint64_t resident_bytes(void) {
         _cleanup_free_ char *text = NULL;
         unsigned long long size = 0, resident = 0;
@@ -228,6 +246,7 @@ static const struct rpc_method daemon_methods[] = {
 static const struct rpc_method stasis_methods[] = {
         { .name = "Dump", .handle = handle_dump_events },
         { .name = "Restore", .handle = handle_restore_events },
+        { .name = "Cancel", .handle = handle_cancel },
         { .name = "Status", .handle = handle_status },
         { 0 },
 };

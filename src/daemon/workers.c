@@ -387,6 +387,22 @@ void worker_cancel(struct worker *worker, int number) {
                 (void)send(worker->socket, &reason, sizeof(reason), MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
+const char *worker_id(const struct worker *worker) {
+        return worker->id;
+}
+
+int workers_cancel(struct workers *workers, const char *id, uid_t uid, struct st_error **err) {
+        for (struct worker *worker = workers->running; worker; worker = worker->next) {
+                if (!streq(worker->id, id))
+                        continue;
+                if (uid != 0 && uid != worker->uid)
+                        return st_error_set(err, EPERM, "operation %s was asked for by another user", id);
+                worker_cancel(worker, ECANCELED);
+                return 0;
+        }
+        return st_error_set(err, ENOENT, "no operation %s is running", id);
+}
+
 void workers_cancel_all(struct workers *workers) {
         for (struct worker *worker = workers->running; worker; worker = worker->next)
                 if (worker->operation != STASIS__WORKER__OPERATION_KIND__RESTORE)

@@ -61,6 +61,17 @@ int workers_start(struct workers *workers, struct worker_task *task, const struc
 /** Asks a worker to cancel: number is ECANCELED or ETIMEDOUT. Its `end` comes when it has rolled back. */
 void worker_cancel(struct worker *worker, int number);
 
+/** @return the operation's ID; as long as the worker */
+const char *worker_id(const struct worker *worker);
+
+/**
+ * Cancels an operation by its ID.
+ *
+ * @param uid who asks: root, or whoever asked for the operation
+ * @return 0; -ENOENT or -EPERM with err
+ */
+int workers_cancel(struct workers *workers, const char *id, uid_t uid, struct st_error **err);
+
 /** At the daemon's end: cancels all but restores, which go on and become supervisors. */
 void workers_cancel_all(struct workers *workers);
 

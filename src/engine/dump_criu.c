@@ -265,8 +265,10 @@ static int run_criu(struct run *run, struct st_error **err) {
         if (status != 0 || run->failure || (capture_result < 0 && !run->committed))
                 return fail(run, status, capture_result, capture_error, err);
         st_error_free(capture_error);
-        /* CRIU lets the target run on without waiting for us: its last pages may be of another moment. Of a target that has
-         * ended there is nothing better. */
+        /*
+         * CRIU lets the target run on without waiting for us: its last pages may be of another moment. Of a target that
+         * has ended there is nothing better.
+         */
         if (!run->answered && !context->stop)
                 return st_error_set(err, EPROTO, "CRIU did not run its action script: the copy is not of one moment");
         return run->committed ? 0 : commit(run, err);

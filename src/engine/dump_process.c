@@ -105,9 +105,8 @@ int dump_detect_io_uring(struct st_dump *dump, struct st_dump_next *next, struct
         if (urings->n > 0) {
                 st_error_set(err, EOPNOTSUPP, "process %d uses io_uring (descriptor %d), which CRIU cannot dump",
                              urings->items[0].pid, urings->items[0].fd);
-                st_error_hint(
-                        err,
-                        "turn io_uring off in the program's settings, or by sysctl kernel.io_uring_disabled=2 before it starts");
+                st_error_hint(err, "turn io_uring off in the program's settings, "
+                                   "or by sysctl kernel.io_uring_disabled=2 before it starts");
                 return -EOPNOTSUPP;
         }
         return st_dump_proceed(next, dump, err);
@@ -118,10 +117,10 @@ int dump_external_files(struct st_dump *dump, struct st_dump_next *next, struct 
 
         for (size_t i = 0; i < pipes->n; i++)
                 if (state_pipe_is_output(&pipes->items[i]))
-                        dump_message(
-                                dump,
-                                "descriptor %d of process %d is a pipe to a process outside: its restore needs --out FILE",
-                                pipes->items[i].fd, pipes->items[i].pid);
+                        dump_message(dump,
+                                     "descriptor %d of process %d is a pipe to a process outside: "
+                                     "its restore needs --out FILE",
+                                     pipes->items[i].fd, pipes->items[i].pid);
         return st_dump_proceed(next, dump, err);
 }
 

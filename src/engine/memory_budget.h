@@ -5,8 +5,5 @@
 
 #include <stasis/option.h>
 
-/**
- * Bytes of memory that a stream may use: Checkpoint.StreamMemoryLimit, else half of what is available (proc(5),
- * MemAvailable).
- */
+/** Bytes of memory that a stream may use: Checkpoint.StreamMemoryLimit, else half of MemAvailable (proc(5)). */
 uint64_t memory_budget(const struct st_arguments *config);

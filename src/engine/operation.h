@@ -42,9 +42,7 @@ pid_t operation_client(const struct st_operation *operation);
 
 const char *operation_id(const struct st_operation *operation);
 
-/**
- * A descriptor with a lock on the work directory; a child that inherits it keeps the directory from being cleaned up.
- */
+/** A descriptor with a lock on the work directory: a child that inherits it keeps the directory from being removed. */
 int operation_lock_fd(const struct st_operation *operation);
 
 /** The reason once cancelled: set by whoever cancels (a worker learns it from the daemon); 0: ECANCELED. */

@@ -1,9 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/*
- * Adapters of the restore that look at this machine: PIDs that must be free, and where descriptors of the tree lead
- * now.
- */
+/* Adapters of the restore that look at this machine: PIDs that must be free, and where descriptors lead now. */
 
 #include <fcntl.h>
 #include <poll.h>
@@ -58,9 +55,8 @@ int restore_check_pids(struct st_restore *restore, struct st_restore_next *next,
                         return r;
                 if (holder) {
                         st_error_set(err, EEXIST, "PID %d is taken by %s", pid, holder);
-                        st_error_hint(
-                                err,
-                                "end that process first, or restore in a new PID namespace: 'unshare --pid --fork --mount-proc'");
+                        st_error_hint(err, "end that process first, or restore in a new PID namespace: "
+                                           "'unshare --pid --fork --mount-proc'");
                         return -EEXIST;
                 }
         }
@@ -136,10 +132,7 @@ static bool is_needed(const struct saved_state *saved, unsigned index) {
         return false;
 }
 
-/**
- * The master of a new terminal. The kernel gives the lowest index that is free: those that the tree's own need are
- * passed over.
- */
+/** The master of a new terminal. The kernel gives the lowest free index: those that the tree needs are passed over. */
 static int open_master(const struct saved_state *saved) {
         int master = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
         unsigned index;

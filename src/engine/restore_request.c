@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/*
- * Adapters of the restore that look at the request and the checkpoint: defaults, validation, PID file, storage, state.
- */
+/* Adapters of the restore for the request and the checkpoint: defaults, validation, PID file, storage, state. */
 
 #include <fcntl.h>
 

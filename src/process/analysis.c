@@ -209,9 +209,7 @@ static bool holds_master(const struct process_analysis *analysis, dev_t device) 
         return false;
 }
 
-/*
- * tty_nr of proc_pid_stat(5) has the kernel's own encoding: 12 bits of major number between the 8 and 12 of the minor.
- */
+/* tty_nr of proc_pid_stat(5) has the kernel's encoding: 12 bits of major number between the 8 and 12 of the minor. */
 static dev_t controlling_terminal(const struct process_task *task) {
         unsigned number = (unsigned)task->tty_nr;
 

@@ -67,17 +67,21 @@ static int send_all(int fd, const void *request, size_t size) {
         return n < 0 ? -errno : 0;
 }
 
+static struct nlmsghdr dump_header(size_t size, uint32_t number) {
+        return (struct nlmsghdr){
+                .nlmsg_len = (uint32_t)size,
+                .nlmsg_type = SOCK_DIAG_BY_FAMILY,
+                .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP,
+                .nlmsg_seq = number,
+        };
+}
+
 static int send_inet_request(int fd, uint32_t number, enum socket_kind kind) {
         struct {
                 struct nlmsghdr header;
                 struct inet_diag_req_v2 inet;
         } request = {
-                .header = {
-                        .nlmsg_len = sizeof(request),
-                        .nlmsg_type = SOCK_DIAG_BY_FAMILY,
-                        .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP,
-                        .nlmsg_seq = number,
-                },
+                .header = dump_header(sizeof(request), number),
                 .inet = {
                         .sdiag_family = kind & (SOCKET_TCP4 | SOCKET_UDP4) ? AF_INET : AF_INET6,
                         .sdiag_protocol = kind & (SOCKET_TCP4 | SOCKET_TCP6) ? IPPROTO_TCP : IPPROTO_UDP,
@@ -94,12 +98,7 @@ static int send_unix_request(int fd, uint32_t number) {
                 struct nlmsghdr header;
                 struct unix_diag_req local;
         } request = {
-                .header = {
-                        .nlmsg_len = sizeof(request),
-                        .nlmsg_type = SOCK_DIAG_BY_FAMILY,
-                        .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP,
-                        .nlmsg_seq = number,
-                },
+                .header = dump_header(sizeof(request), number),
                 .local = {
                         .sdiag_family = AF_UNIX,
                         .udiag_states = UINT32_MAX,

@@ -226,8 +226,10 @@ bool socket_is_established(const struct socket *socket) {
 
         if (facts->type != SOCK_STREAM || (facts->family != AF_INET && facts->family != AF_INET6))
                 return false;
-        /* A connection that was reset is in no table any more, like a socket that never had one; CRIU wants the option for
-         * the first, and does not mind it for the second. */
+        /*
+         * A connection that was reset is in no table any more, like a socket that never had one; CRIU wants the option
+         * for the first, and does not mind it for the second.
+         */
         return !socket->found || facts->state != TCP_LISTEN;
 }
 

@@ -53,9 +53,7 @@ static void reader_clear(struct reader *reader) {
         sockets_clear(&reader->sockets);
 }
 
-/*
- * Milliseconds since 1970. The time of the boot is in whole seconds, as the kernel's btime, so that it does not waver.
- */
+/* Milliseconds since 1970. The time of the boot is in whole seconds, as the kernel's btime: it does not waver. */
 static uint64_t milliseconds_of(uint64_t ticks) {
         struct timespec now, up;
 

@@ -12,6 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -20,6 +21,7 @@
 #include "base/io.h"
 #include "base/memory.h"
 #include "base/path.h"
+#include "plugin/registry.h"
 #include "plugin/trust.h"
 
 /** Where the build is: test programs are run by meson with these variables, or by hand in the build directory. */
@@ -63,3 +65,22 @@ static inline char *plugin_dir_add(const char *directory, const char *plugin, co
         copy_file(from, to);
         return to;
 }
+
+/** Of a cmocka test whose state is such a directory. */
+static inline int plugin_dir_setup(void **state) {
+        *state = plugin_dir_new();
+        return *state ? 0 : -1;
+}
+
+static inline int plugin_dir_teardown(void **state) {
+        registry_unload();
+        plugin_dir_remove(*state);
+        return 0;
+}
+
+#define assert_contains(text, part)                                                        \
+        do {                                                                               \
+                const char *_text = (text);                                                \
+                if (!_text || !strstr(_text, part))                                        \
+                        fail_msg("\"%s\" does not contain \"%s\"", _text ?: "NULL", part); \
+        } while (0)

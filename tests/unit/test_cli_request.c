@@ -41,6 +41,12 @@ static struct st_arguments *parse(char *const *argv, struct line *line) {
         return arguments;
 }
 
+static void expect_refusal(int r, struct st_error *err, const char *refusal) {
+        assert_int_equal(r, refusal ? -EINVAL : 0);
+        if (refusal)
+                assert_non_null(strstr(st_error_message(err), refusal));
+}
+
 /* @return the request, or NULL when it is refused with a message that has `refusal` in it */
 static Daemon__DumpReq *dump(char *const *argv, const char *refusal) {
         _cleanup_(line_clear) struct line line = { 0 };
@@ -49,12 +55,7 @@ static Daemon__DumpReq *dump(char *const *argv, const char *refusal) {
         Daemon__DumpReq *req = NULL;
         int r = dump_request((const struct st_dump_command *)line.type, arguments, &req, &err);
 
-        if (refusal) {
-                assert_int_equal(r, -EINVAL);
-                assert_non_null(strstr(st_error_message(err), refusal));
-        } else {
-                assert_int_equal(r, 0);
-        }
+        expect_refusal(r, err, refusal);
         return req;
 }
 
@@ -65,12 +66,7 @@ static Daemon__RestoreReq *restore(char *const *argv, const char *refusal) {
         Daemon__RestoreReq *req = NULL;
         int r = restore_request((const struct st_restore_command *)line.type, arguments, &req, &err);
 
-        if (refusal) {
-                assert_int_equal(r, -EINVAL);
-                assert_non_null(strstr(st_error_message(err), refusal));
-        } else {
-                assert_int_equal(r, 0);
-        }
+        expect_refusal(r, err, refusal);
         return req;
 }
 

@@ -21,23 +21,6 @@
 #include "plugin/registry.h"
 #include "plugin_dir.h"
 
-#define assert_contains(text, part)                                             \
-        do {                                                                    \
-                if (!strstr(text, part))                                        \
-                        fail_msg("\"%s\" does not contain \"%s\"", text, part); \
-        } while (0)
-
-static int setup(void **state) {
-        *state = plugin_dir_new();
-        return *state ? 0 : -1;
-}
-
-static int teardown(void **state) {
-        registry_unload();
-        plugin_dir_remove(*state);
-        return 0;
-}
-
 typedef int (*command)(const struct st_arguments *arguments, bool json, struct st_error **err);
 
 /* Runs a command with its arguments; @return what it returned, and what it printed */
@@ -235,13 +218,13 @@ static void test_none(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test_setup_teardown(test_table, setup, teardown),
-                cmocka_unit_test_setup_teardown(test_unknown_name, setup, teardown),
-                cmocka_unit_test_setup_teardown(test_errors, setup, teardown),
-                cmocka_unit_test_setup_teardown(test_no_errors, setup, teardown),
-                cmocka_unit_test_setup_teardown(test_json, setup, teardown),
-                cmocka_unit_test_setup_teardown(test_list, setup, teardown),
-                cmocka_unit_test_setup_teardown(test_none, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_table, plugin_dir_setup, plugin_dir_teardown),
+                cmocka_unit_test_setup_teardown(test_unknown_name, plugin_dir_setup, plugin_dir_teardown),
+                cmocka_unit_test_setup_teardown(test_errors, plugin_dir_setup, plugin_dir_teardown),
+                cmocka_unit_test_setup_teardown(test_no_errors, plugin_dir_setup, plugin_dir_teardown),
+                cmocka_unit_test_setup_teardown(test_json, plugin_dir_setup, plugin_dir_teardown),
+                cmocka_unit_test_setup_teardown(test_list, plugin_dir_setup, plugin_dir_teardown),
+                cmocka_unit_test_setup_teardown(test_none, plugin_dir_setup, plugin_dir_teardown),
         };
 
         setlocale(LC_CTYPE, "C.UTF-8");

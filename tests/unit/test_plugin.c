@@ -24,24 +24,6 @@
 #include "plugin/registry.h"
 #include "plugin_dir.h"
 
-#define assert_contains(text, part)                                                        \
-        do {                                                                               \
-                const char *_text = (text);                                                \
-                if (!_text || !strstr(_text, part))                                        \
-                        fail_msg("\"%s\" does not contain \"%s\"", _text ?: "NULL", part); \
-        } while (0)
-
-static int setup(void **state) {
-        *state = plugin_dir_new();
-        return *state ? 0 : -1;
-}
-
-static int teardown(void **state) {
-        registry_unload();
-        plugin_dir_remove(*state);
-        return 0;
-}
-
 /* The entry of a file, whatever name it has; fails when there is none. */
 static const struct plugin_entry *entry_of(const char *directory, const char *name) {
         _cleanup_free_ char *path = xasprintf("%s/%s.so", directory, name);
@@ -566,15 +548,15 @@ int main(void) {
                 cmocka_unit_test(test_smaller_struct),
                 cmocka_unit_test(test_descriptor),
                 cmocka_unit_test(test_crash_message),
-                cmocka_unit_test_setup_teardown(test_no_plugins, setup, teardown),
-                cmocka_unit_test_setup_teardown(test_good_plugin, setup, teardown),
-                cmocka_unit_test_setup_teardown(test_bad_plugins, setup, teardown),
-                cmocka_unit_test_setup_teardown(test_file_of_others, setup, teardown),
-                cmocka_unit_test_setup_teardown(test_directory_of_others, setup, teardown),
-                cmocka_unit_test_setup_teardown(test_links, setup, teardown),
-                cmocka_unit_test_setup_teardown(test_if_available, setup, teardown),
-                cmocka_unit_test_setup_teardown(test_crash, setup, teardown),
-                cmocka_unit_test_setup_teardown(test_wrong_type, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_no_plugins, plugin_dir_setup, plugin_dir_teardown),
+                cmocka_unit_test_setup_teardown(test_good_plugin, plugin_dir_setup, plugin_dir_teardown),
+                cmocka_unit_test_setup_teardown(test_bad_plugins, plugin_dir_setup, plugin_dir_teardown),
+                cmocka_unit_test_setup_teardown(test_file_of_others, plugin_dir_setup, plugin_dir_teardown),
+                cmocka_unit_test_setup_teardown(test_directory_of_others, plugin_dir_setup, plugin_dir_teardown),
+                cmocka_unit_test_setup_teardown(test_links, plugin_dir_setup, plugin_dir_teardown),
+                cmocka_unit_test_setup_teardown(test_if_available, plugin_dir_setup, plugin_dir_teardown),
+                cmocka_unit_test_setup_teardown(test_crash, plugin_dir_setup, plugin_dir_teardown),
+                cmocka_unit_test_setup_teardown(test_wrong_type, plugin_dir_setup, plugin_dir_teardown),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }

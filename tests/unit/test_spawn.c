@@ -116,20 +116,17 @@ static void descriptors_are_renumbered_without_clobbering(void **state) {
         _cleanup_free_ char *output = NULL;
         int a = io_memfd("a", "A", 1), b = io_memfd("b", "B", 1), c = io_memfd("c", "C", 1);
 
-        /*
-         * Each source has the number that another one is to get; c keeps its own, close-on-exec or not; one comes
-         * twice.
-         */
+        /* Each source has the number that another one is to get; c keeps its own, close-on-exec or not. */
         const struct spawn_fd fds[] = {
                 { .fd = a, .number = b }, { .fd = b, .number = a },       { .fd = c, .number = c },
                 { .fd = a, .number = 0 }, { .fd = -EBADF, .number = 60 }, { .fd = b, .number = 70 },
         };
         assert_true(a < b && b < c && c < 60);
         /* The shell counts its descriptors, and the directory in which it reads them. */
-        _cleanup_free_ char *script = xasprintf(
-                "cat; for n in %d %d %d 70; do printf ' '; cat /proc/self/fd/$n; done; printf ' '; readlink /proc/self/fd/60;"
-                "set -- /proc/$$/fd/*; echo $#",
-                a, b, c);
+        _cleanup_free_ char *script = xasprintf("cat; for n in %d %d %d 70; do printf ' '; cat /proc/self/fd/$n; done;"
+                                                "printf ' '; readlink /proc/self/fd/60;"
+                                                "set -- /proc/$$/fd/*; echo $#",
+                                                a, b, c);
         assert_int_equal(run((struct spawn){ .fds = fds, .n_fds = ELEMENTSOF(fds) }, script, &output), 0);
         assert_string_equal(output, "A B A C B /dev/null\n9\n");
         close(a);
