@@ -117,11 +117,15 @@ static int run_query(struct cli *cli, struct st_error **err) {
         output_messages(resp->messages, resp->n_messages);
         if (cli->json) {
                 print_json(cli, resp);
-                return EXIT_OK;
+        } else {
+                r = type->print ? type->print(cli->arguments, resp, err)
+                                : query_print_states(resp->states, resp->n_states,
+                                                     st_arguments_bool(cli->arguments, "inspect"), err);
+                if (r < 0)
+                        return r;
         }
-        if (type->print)
-                return type->print(cli->arguments, resp, err);
-        return query_print_states(resp->states, resp->n_states, st_arguments_bool(cli->arguments, "inspect"), err);
+        /* Those that there are have been shown; that some are missing is a failure all the same. */
+        return resp->n_states < req->n_pids ? EXIT_FAILED : EXIT_OK;
 }
 
 const struct command command_query = {

@@ -116,8 +116,8 @@ static const struct digest_row rows[] = {
           .hint = "raise the limit: --criu-opts '{\"ghost_limit\": $2}'" },
         { "Can't create link remap for *. Use", DIGEST_CAUSE, .number = EBUSY,
           .cause = "the open file $1 was removed but has other names", .hint = "add --link-remap" },
-        { "Some file locks are hold by dumping tasks", DIGEST_CAUSE, .number = EBUSY,
-          .cause = "file locks are held", .hint = "add --file-locks" },
+        { "Some file locks are hold by dumping tasks", DIGEST_CAUSE, .number = EBUSY, .cause = "file locks are held",
+          .hint = "add --file-locks" },
         { "Can't lookup mount=* for fd=* path=*", DIGEST_CAUSE, .number = EOPNOTSUPP,
           .cause = "the descriptor $2 ($3) is on a mount that its process does not see",
           .hint = "a program started by nsenter --net keeps the mounts; close the descriptor or pass --external "

@@ -71,35 +71,37 @@ static char *read_log(const char *path, size_t *ret_size) {
         return text;
 }
 
-/* Creates NAME.log in the log directory, or NAME-2.log …: an older log is never overwritten. */
-static int create_log(const char *name, char **ret_path) {
+/*
+ * Creates NAME.log in the log directory, or NAME-2.log …: an older log is never overwritten.
+ * @return its path, malloc'ed; NULL when that failed
+ */
+static char *create_log(const char *name, int *ret_fd) {
         const char *directory = path_log_dir();
-        /* Created private; one that is there keeps the mode that the administrator gave it. */
-        int r = io_make_directories(directory, 0700);
 
-        if (r < 0)
-                return r;
+        /* Created private; one that is there keeps the mode that the administrator gave it. */
+        if (io_make_directories(directory, 0700) < 0)
+                return NULL;
         for (int i = 1; i <= NAMES_MAX; i++) {
                 _cleanup_free_ char *path = i == 1 ? xasprintf("%s/%s.log", directory, name)
                                                    : xasprintf("%s/%s-%d.log", directory, name, i);
                 int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
 
                 if (fd >= 0) {
-                        *ret_path = TAKE_PTR(path);
-                        return fd;
+                        *ret_fd = fd;
+                        return TAKE_PTR(path);
                 }
                 if (errno != EEXIST)
-                        return -errno;
+                        return NULL;
         }
-        return -EEXIST;
+        return NULL;
 }
 
 /* @return the path of the kept log, malloc'ed; NULL when it could not be kept */
 static char *keep_log(const char *text, size_t size, const char *name) {
-        _cleanup_free_ char *path = NULL;
-        _cleanup_close_ int fd = path_is_name(name) ? create_log(name, &path) : -EINVAL;
+        _cleanup_close_ int fd = -EBADF;
+        _cleanup_free_ char *path = path_is_name(name) ? create_log(name, &fd) : NULL;
 
-        if (fd < 0)
+        if (!path)
                 return NULL;
         if (io_write_full(fd, text, size) < 0) {
                 (void)unlink(path); /* a full disk: half a log is no use */

@@ -184,7 +184,9 @@ static int fail(struct run *run, int status, int capture_result, struct st_error
                 struct st_error **err) {
         struct dump_context *context = run->context;
         _cleanup_free_ char *name = xasprintf("dump-%d-%s", context->dump.pid, operation_id(context->dump.operation));
-        bool ended_early = capture_result == -ENOTCONN || capture_result == -EPIPE || capture_result == -ECONNRESET;
+        /* What a CRIU that failed leaves in the stream, or not, is an effect of it. */
+        bool ended_early = capture_result == -ENOTCONN || capture_result == -EPIPE || capture_result == -ECONNRESET ||
+                           (capture_result == -ESTALE && status != 0);
 
         withdraw(run);
         if (run->failure)

@@ -244,8 +244,13 @@ struct none_verifying {
         int cancel_fd;
 };
 
-/* All of the file, through the buffer. @return 0, -ECANCELED, or what read() failed with */
-static int hash_file(int fd, int cancel_fd, uint8_t *buffer, size_t room, struct hasher *hasher, uint64_t *ret_size) {
+/* All of a file. @return 0, -ECANCELED, or what failed */
+static int hash_file(int fd, uint64_t size, int cancel_fd, struct hash *ret, uint64_t *ret_size) {
+        size_t room = size < PIECE ? (size_t)size + 1 : PIECE;
+        _cleanup_free_ uint8_t *buffer = malloc(room);
+        if (!buffer)
+                return -ENOMEM;
+        _cleanup_(hasher_freep) struct hasher *hasher = hasher_new();
         for (;;) {
                 if (threads_signalled(cancel_fd))
                         return -ECANCELED;
@@ -255,10 +260,12 @@ static int hash_file(int fd, int cancel_fd, uint8_t *buffer, size_t room, struct
                 if (n < 0)
                         return -errno;
                 if (n == 0)
-                        return 0;
+                        break;
                 hasher_update(hasher, buffer, (size_t)n);
                 *ret_size += (uint64_t)n;
         }
+        *ret = hasher_finish(hasher);
+        return 0;
 }
 
 static int verify_job(size_t index, void *userdata, struct st_error **err) {
@@ -268,18 +275,14 @@ static int verify_job(size_t index, void *userdata, struct st_error **err) {
         _cleanup_close_ int fd = none_open_file(image, entry, err);
         if (fd < 0)
                 return fd;
-        size_t room = entry->size < PIECE ? (size_t)entry->size + 1 : PIECE;
-        _cleanup_free_ uint8_t *buffer = malloc(room);
-        if (!buffer)
-                return st_error_errno(err, ENOMEM, "cannot read %s/%s", image->path, entry->name);
-        _cleanup_(hasher_freep) struct hasher *hasher = hasher_new();
+        struct hash hash = { 0 };
         uint64_t size = 0;
-        int r = hash_file(fd, verifying->cancel_fd, buffer, room, hasher, &size);
+        int r = hash_file(fd, entry->size, verifying->cancel_fd, &hash, &size);
         if (r == -ECANCELED)
                 return st_error_set(err, ECANCELED, "cancelled");
         if (r < 0)
                 return st_error_errno(err, r, "cannot read %s/%s", image->path, entry->name);
-        if (image->verified && (size != entry->size || !hash_equal(hasher_finish(hasher), entry->hash)))
+        if (image->verified && (size != entry->size || !hash_equal(hash, entry->hash)))
                 return image_damaged(image, entry->name, "has a wrong checksum", err);
         return 0;
 }

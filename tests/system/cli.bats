@@ -478,8 +478,11 @@ time.sleep(1000)' "$T"
                 stasis 0 query process "$first" $way --inspect
                 [[ "$output" == *"127.0.0.1:$port "*LISTEN* && "$output" == *"[::1]:$port6 "* && "$output" == *"$T/log"* ]]
         done
-        # One that is not there: that is said, and no half of an answer.
-        stasis 1 query process "$pid" 4194300
+        # One that is not there: a failure, but those that are there are shown.
+        stasis 1 query process "$pid" 4194300 --json
+        [ "$(jq 'length' <<<"$output")" = 1 ]
+        [ "$stderr" = "stasis: no process 4194300" ]
+        stasis 1 query process 4194300 4194301
         [ -z "$output" ]
 }
 
@@ -548,7 +551,7 @@ time.sleep(1000)' "$T/outside"
         if [ "$status" -eq 0 ]; then
                 [ -e "${output##* }" ]
         else
-                grep -qi 'unix' <<<"$stderr"
+                grep -qi 'unix' <<<"$stderr" || { echo "$stderr"; return 1; }
                 nothing_left
         fi
 }
