@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * Runs a fuzz target over every file of the given files and directories, once each, in builds without libFuzzer. A crash
- * or a sanitizer's report names the input that came last.
+ * Runs a fuzz target over every file of the given files and directories, once each, in builds without libFuzzer. A
+ * crash or a sanitizer's report names the input that came last.
  */
 
 #include <dirent.h>

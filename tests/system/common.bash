@@ -7,6 +7,9 @@
 
 export PROGRAMS=$STASIS_BUILD/tests/system
 
+# What makes STASIS_FAULT count (fault.c): start_daemon "${faulty[@]}" STASIS_FAULT=…, env "${faulty[@]}" …
+faulty=("LD_PRELOAD=$PROGRAMS/fault.so" "ASAN_OPTIONS=${ASAN_OPTIONS:-}:verify_asan_link_order=0")
+
 # A directory for the test, and everything of stasis in it. Short: UNIX sockets lie below it.
 start_test() {
         T=$(mktemp -d /tmp/st.XXXXXX)
@@ -33,7 +36,6 @@ end_test() {
 kill_tree() {
         local child
         [ -e "/proc/$1" ] || return 0
-        # shellcheck disable=SC2013 # words on purpose
         # shellcheck disable=SC2013 # words of a line
         for child in $(cat "/proc/$1/task/"*/children 2>/dev/null); do
                 kill_tree "$child"
@@ -46,6 +48,9 @@ start_daemon() { # start_daemon [VARIABLE=VALUE…]
         daemon=$!
         wait_for "$STASIS daemon status" || { cat "$T/daemon.log"; return 1; }
 }
+
+# A daemon whose dumps take three seconds longer, the target frozen.
+start_slow_daemon() { start_daemon "${faulty[@]}" STASIS_FAULT=recvmsg:4:pause; }
 
 stop_daemon() {
         [ -n "$daemon" ] || return 0
@@ -81,7 +86,8 @@ target() {
         setsid "$@" </dev/null >"$T/target.out" 2>&1 3>&- &
         pid=$!
         targets+=("$pid")
-        wait_for "[ \"\$(readlink /proc/$pid/exe)\" != /usr/bin/setsid ] && [ \"\$(cut -d' ' -f6 /proc/$pid/stat)\" = $pid ]"
+        wait_for "[ \"\$(readlink /proc/$pid/exe)\" != /usr/bin/setsid ] &&
+                [ \"\$(cut -d' ' -f6 /proc/$pid/stat)\" = $pid ]"
 }
 
 # A target that counts, and must go on counting; sets $pid.
@@ -130,7 +136,8 @@ dump() {
 }
 
 restore() {
-        "$STASIS" restore "$@" >"$T/restore.out" 2>"$T/restore.err" 3>&- || { cat "$T/restore.out" "$T/restore.err" >&2; return 1; }
+        "$STASIS" restore "$@" >"$T/restore.out" 2>"$T/restore.err" 3>&- ||
+                { cat "$T/restore.out" "$T/restore.err" >&2; return 1; }
 }
 
 # restore_no_server ARGUMENT…: in the background, where it stays as the parent; sets $restorer.

@@ -10,12 +10,6 @@ load common
 setup() { start_test; }
 teardown() { end_test; }
 
-# A daemon whose dumps take three seconds longer, the target frozen.
-start_slow_daemon() {
-        start_daemon LD_PRELOAD="$PROGRAMS/fault.so" STASIS_FAULT=recvmsg:4:pause \
-                ASAN_OPTIONS="${ASAN_OPTIONS:-}:verify_asan_link_order=0"
-}
-
 # ended CODE: the daemon has, with that code.
 ended() {
         local code=0
@@ -173,7 +167,8 @@ no_children() {
                 "$STASIS" dump process "$pid" --name warm >/dev/null 2>&1 3>&- && return 1
         done
         no_children
-        wait_for "[ \$(find /proc/$daemon/fd -mindepth 1 | wc -l) -le $before ]" 3 || { ls -l "/proc/$daemon/fd"; return 1; }
+        wait_for "[ \$(find /proc/$daemon/fd -mindepth 1 | wc -l) -le $before ]" 3 ||
+                { ls -l "/proc/$daemon/fd"; return 1; }
         [ -n "${STASIS_SANITIZE:-}" ] || [ "$(awk '/^VmRSS/ { print $2 }' "/proc/$daemon/status")" -lt $((memory + 1024)) ]
         [ -z "$(ls -A "$T/run/w")" ]
 }
@@ -328,8 +323,7 @@ time.sleep(30)' "$T/sock" >/dev/null 2>&1 3>&- &
 
 @test "a starting daemon leaves the operations of others alone" {
         target "$PROGRAMS/ticker" 16 "$T/tick"
-        LD_PRELOAD="$PROGRAMS/fault.so" STASIS_FAULT=recvmsg:4:pause STASIS_FAULT_ANY=1 \
-                ASAN_OPTIONS="${ASAN_OPTIONS:-}:verify_asan_link_order=0" \
+        env "${faulty[@]}" STASIS_FAULT=recvmsg:4:pause STASIS_FAULT_ANY=1 \
                 "$STASIS" dump process "$pid" --no-server --name local >"$T/out" 2>&1 3>&- &
         local dumper=$!
         wait_for "[ -n \"\$(ls -A $T/run/w 2>/dev/null)\" ]"

@@ -7,9 +7,10 @@
  *     STASIS_FAULT=renameat2:1:ENOSPC   fails with that errno
  *     STASIS_FAULT=write:7:EIO
  *     STASIS_FAULT=recvmsg:5:pause      the call takes three seconds
+ *     STASIS_FAULT=read:0:slow          the 0th is every call; each takes 10 ms longer
  *
- * Only a worker (its second argument is "worker") or any stasis with STASIS_FAULT_ANY=1 is hit. recvmsg counts the messages
- * that bring a descriptor, i.e. the files of the stream. "renameat2:1:after" kills after the call.
+ * Only a worker (its second argument is "worker") or any stasis with STASIS_FAULT_ANY=1 is hit. recvmsg counts the
+ * messages that bring a descriptor, i.e. the files of the stream. "renameat2:1:after" kills after the call.
  */
 
 #include <dlfcn.h>
@@ -29,7 +30,7 @@ static const struct {
         int number;
 } errors[] = { { "ENOSPC", ENOSPC }, { "EIO", EIO }, { "EMFILE", EMFILE }, { "ENOMEM", ENOMEM } };
 
-static char function[32], action[16];
+static char function[32], action[16]; /* function is empty: nothing is to fail */
 static unsigned nth;
 static atomic_uint calls;
 
@@ -52,17 +53,19 @@ __attribute__((constructor)) static void setup(void) {
         if (!fault || (!getenv("STASIS_FAULT_ANY") && !is_worker()))
                 return;
         if (sscanf(fault, "%31[^:]:%u:%15s", function, &nth, action) != 3)
-                nth = 0;
+                function[0] = '\0';
 }
 
 /** Counts a call. @return 0 to go on, 1 to go on and kill after it, or the errno to fail with */
 static int fault(const char *name) {
-        if (nth == 0 || strcmp(function, name) != 0 || atomic_fetch_add(&calls, 1) + 1 != nth)
+        if (strcmp(function, name) != 0 || (nth != 0 && atomic_fetch_add(&calls, 1) + 1 != nth))
                 return 0;
         if (strcmp(action, "kill") == 0)
                 raise(SIGKILL);
         if (strcmp(action, "pause") == 0)
                 sleep(3);
+        if (strcmp(action, "slow") == 0)
+                usleep(10000);
         if (strcmp(action, "after") == 0)
                 return -1;
         for (size_t i = 0; i < sizeof(errors) / sizeof(errors[0]); i++)
@@ -101,6 +104,11 @@ int fsync(int fd) {
 ssize_t write(int fd, const void *buffer, size_t n) {
         ssize_t (*real)(int, const void *, size_t) = REAL(ssize_t(*)(int, const void *, size_t), "write");
         WRAP("write", real(fd, buffer, n));
+}
+
+ssize_t read(int fd, void *buffer, size_t n) {
+        ssize_t (*real)(int, void *, size_t) = REAL(ssize_t(*)(int, void *, size_t), "read");
+        WRAP("read", real(fd, buffer, n));
 }
 
 ssize_t splice(int in, off_t *in_offset, int out, off_t *out_offset, size_t n, unsigned flags) {

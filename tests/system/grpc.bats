@@ -26,12 +26,6 @@ grpc() {
 # field FILTER: of the reply.
 field() { jq -r "$1" <<<"$reply"; }
 
-# A daemon whose dumps take three seconds longer, the target frozen.
-start_slow_daemon() {
-        start_daemon LD_PRELOAD="$PROGRAMS/fault.so" STASIS_FAULT=recvmsg:4:pause \
-                ASAN_OPTIONS="${ASAN_OPTIONS:-}:verify_asan_link_order=0"
-}
-
 idle() {
         wait_for "[ \"\$($STASIS daemon status --json | jq '.Operations // [] | length')\" = 0 ]" 10
 }
@@ -146,8 +140,8 @@ time.sleep(1000)' "$T/dir" $'li\nne\xff\xc3'
 }
 
 # raw PATH [FRAME [CURL ARGUMENT…]]: a request, of an empty message unless told (as printf(1) has it); headers and
-# trailers in $T/head, the body in $T/body. Some versions of curl lose an answer that comes before they have sent all, and
-# end with 92: an error may do so (RFC 9113, 8.1).
+# trailers in $T/head, the body in $T/body. Some versions of curl lose an answer that comes before they have sent all,
+# and end with 92: an error may do so (RFC 9113, 8.1).
 raw() {
         local i
         # shellcheck disable=SC2059

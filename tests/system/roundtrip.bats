@@ -1,7 +1,8 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: Apache-2.0
 #
-# Programs are dumped, end, are restored with their PID, and go on as if nothing had been: through the daemon, and without.
+# Programs are dumped, end, are restored with their PID, and go on as if nothing had been: through the daemon, and
+# without.
 # shellcheck disable=SC2154 # pid, checkpoint … are set by common.bash
 
 load common

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * ticker MIB FILE: holds MIB of memory (64 KiB of random bytes and 64 KiB of text in turn) and looks at the clock every 200 µs.
- * On SIGUSR1 it writes "gap_us checksum" to FILE: its longest stall since the last signal, and whether its memory is intact.
+ * ticker MIB FILE: holds MIB of memory (64 KiB of random bytes and 64 KiB of text in turn) and looks at the clock every
+ * 200 µs. On SIGUSR1 it writes "gap_us checksum" to FILE: its longest stall since the last signal, and whether its
+ * memory is intact.
  */
 
 #include <signal.h>

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * A tree of three processes: a server on a named UNIX socket, a client of it, and the parent, which talks with the client over
- * a socketpair. A token goes round; each hop increments a counter in shared memory. The parent writes "round counter" lines.
+ * A tree of three processes: a server on a named UNIX socket, a client of it, and the parent, which talks with the
+ * client over a socketpair. A token goes round; each hop increments a counter in shared memory. The parent writes
+ * "round counter" lines.
  */
 
 #include <stdio.h>
