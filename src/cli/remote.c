@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <stdlib.h>
 
 #include <stasis/log.h>
 
@@ -171,7 +172,7 @@ int daemon_operate(struct cli *cli, const char *method, const ProtobufCMessage *
         progress_begin();
         r = rpc_client_call(client, method, request, &stasis__v1__event__descriptor, &options, NULL, err);
         progress_end();
-        _cleanup_free_ char *id = operating.id;
+        free(operating.id);
         _cleanup_(message_freep) Stasis__V1__Event *last = operating.last;
         if (r == -ECANCELED && interrupt_count() > 0)
                 return operation_interrupted(outcome, err);

@@ -28,6 +28,12 @@
 #define QUIET_MS 2000
 
 /** A pipe that CRIU writes a file into. */
+/**
+ * Pipes that are read at the same time. Further requests wait in the socket: CRIU itself never has many open for writing,
+ * and descriptors are few (1,024 by default).
+ */
+#define SOURCES_MAX 256
+
 struct source {
         int fd;
         struct store_file *file;
@@ -122,6 +128,9 @@ static int serve_connection(struct capture *capture, struct st_error **err) {
         for (;;) {
                 int r;
                 if (!capture->expected) {
+                        /* CRIU runs ahead: a tree of thousands of tasks has ten times as many small files. */
+                        if (capture->n_sources >= SOURCES_MAX)
+                                return 0;
                         _cleanup_free_ char *name = NULL;
                         r = streamer_receive_name(&capture->streamer, &name, err);
                         if (r == 0)

@@ -87,7 +87,7 @@ target() {
         pid=$!
         targets+=("$pid")
         wait_for "[ \"\$(readlink /proc/$pid/exe)\" != /usr/bin/setsid ] &&
-                [ \"\$(cut -d' ' -f6 /proc/$pid/stat)\" = $pid ]"
+                [ \"\$(ps -o sid= -p $pid | tr -d ' ')\" = $pid ]"
 }
 
 # A target that counts, and must go on counting; sets $pid.

@@ -64,7 +64,7 @@ dump_and_look() {
 }
 
 @test "copies of a busy target are of one moment, also when they are read slowly" {
-        # Each read of CRIU's pipes takes 10 ms longer: when CRIU has written its last page, tens of MiB are still in the pipe.
+        # Each read takes 10 ms longer: when CRIU has written its last page, tens of MiB are still in the pipe.
         start_daemon LD_PRELOAD="$PROGRAMS/fault.so" STASIS_FAULT=read:0:slow \
                 ASAN_OPTIONS="${ASAN_OPTIONS:-}:verify_asan_link_order=0"
         dump_and_look "$([ -n "${STASIS_STRESS:-}" ] && echo 30 || echo 3)"

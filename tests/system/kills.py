@@ -18,8 +18,9 @@ at a random moment. After that
   - no process of stasis or CRIU is left, no zombie, no mount, no table of nftables;
   - no hidden file of an unfinished checkpoint and no work directory, after the next operation at the latest.
 
-It must be PID 1 of namespaces of its own (PIDs, mounts, networks): then every process that it sees is one of ours, and all
-end with it. Each iteration draws from a generator of its own, made of the seed and its number. Exit code 0 if all was well.
+It must be PID 1 of namespaces of its own (PIDs, mounts, networks): then every process that it sees is one of ours, and
+all end with it. Each iteration draws from a generator of its own, made of the seed and its number. Exit code 0 if all was
+well.
 
 Environment: STASIS, PROGRAMS, and the directories of stasis (STASIS_RUN_DIR …), all of them below --directory.
 """
@@ -229,8 +230,8 @@ class Run:
         self.daemon = start([self.stasis, "daemon", "start"], stdout=self.log, stderr=subprocess.STDOUT)
 
         def answers():
-            return subprocess.run([self.stasis, "daemon", "status"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                                  stderr=subprocess.DEVNULL, check=False).returncode == 0
+            return subprocess.run([self.stasis, "daemon", "status"], stdin=subprocess.DEVNULL,
+                                  stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False).returncode == 0
         wait_for(answers, "for the daemon")
 
     def command(self, *arguments):
@@ -246,9 +247,9 @@ class Run:
     def dump(self, plan, name):
         """Starts it."""
         with open(os.path.join(self.options.directory, "out"), "wb") as out:
-            return start([self.stasis, "dump", "process", str(self.target.pid), "--name", name, "--compression", plan.format,
-                          *(["--stop"] if plan.stop else []), *(["--no-server"] if plan.local else [])],
-                         stdout=out, stderr=subprocess.STDOUT)
+            return start([self.stasis, "dump", "process", str(self.target.pid), "--name", name,
+                          "--compression", plan.format, *(["--stop"] if plan.stop else []),
+                          *(["--no-server"] if plan.local else [])], stdout=out, stderr=subprocess.STDOUT)
 
     def ended(self, client):
         """Its exit code, once it has one."""
@@ -348,15 +349,14 @@ class Run:
         if is_alive(self.target.pid):
             if code == 0 and (plan.stop or not exists):
                 raise Failure("the dump succeeded, but the target was not ended" if plan.stop else "but no checkpoint")
-            # Who did the dump outlived it and knew of the failure: then there is no checkpoint. The daemon may have been
-            # done when it heard of the wish to cancel.
-            if exists and code != 0 and (plan.victim == "hook" or (plan.victim == "interrupt" and plan.local)):
+            # Who did the dump lived on and knew of the failure: then there is no checkpoint.
+            if exists and code != 0 and (plan.victim == "hook" or "goes on running" in self.output):
                 raise Failure("the dump failed, but there is a checkpoint")
             self.target.go_on()
             return "runs on, checkpoint is whole" if exists else "target runs on"
         if not plan.stop or not exists:
             raise Failure("the target has ended" + ("" if exists else ", and there is no checkpoint"))
-        if "goes on running" in self.output and "unless" not in self.output:
+        if "goes on running" in self.output:
             raise Failure("the command line said that the target goes on, but it was ended")
         reap_orphans()
         self.command("restore", "process", "--path", checkpoint)
@@ -394,8 +394,8 @@ class Run:
         if hit and plan.victim == "daemon":
             self.start_daemon()
         # CRIU rolls back by itself when who ran it was killed.
-        wait_for(lambda: not any(p.name in ("criu", "stasis-hook") or p.arguments[1:2] == [b"worker"] for p in processes()),
-                 "for the end of CRIU and the worker")
+        wait_for(lambda: not any(process.name in ("criu", "stasis-hook") or process.arguments[1:2] == [b"worker"]
+                                 for process in processes()), "for the end of CRIU and the worker")
         outcome = self.settle_target(plan, code, self.path(plan, name))
         self.table[plan.victim][outcome if hit else "too late"] += 1
         self.check_processes()
