@@ -28,9 +28,9 @@
 #define QUIET_MS 2000
 
 /** A pipe that CRIU writes a file into. */
-/**
- * Pipes that are read at the same time. Further requests wait in the socket: CRIU itself never has many open for writing,
- * and descriptors are few (1,024 by default).
+/*
+ * Pipes that are read at the same time. Further requests wait in the socket: CRIU itself never has many open for
+ * writing, and descriptors are few (1,024 by default).
  */
 #define SOURCES_MAX 256
 

@@ -11,7 +11,7 @@ setup() { start_test; }
 teardown() { end_test; }
 
 @test "whatever is killed during a dump: the target lives or its checkpoint restores, nothing is left" {
-        limits=(--iterations 40 --seconds 12)
+        limits=(--iterations 40 --seconds 10)
         [ -z "${STASIS_STRESS:-}" ] || limits=(--iterations 300 --all-victims)
         # Networks, mounts and processes of its own: nothing else is touched, and it disturbs what is looked at here.
         unshare --net --mount --pid --fork --kill-child --mount-proc \

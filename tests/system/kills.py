@@ -19,8 +19,8 @@ at a random moment. After that
   - no hidden file of an unfinished checkpoint and no work directory, after the next operation at the latest.
 
 It must be PID 1 of namespaces of its own (PIDs, mounts, networks): then every process that it sees is one of ours, and
-all end with it. Each iteration draws from a generator of its own, made of the seed and its number. Exit code 0 if all was
-well.
+all end with it. Each iteration draws from a generator of its own, made of the seed and its number. Exit code 0 if all
+was well.
 
 Environment: STASIS, PROGRAMS, and the directories of stasis (STASIS_RUN_DIR …), all of them below --directory.
 """
