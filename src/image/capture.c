@@ -27,13 +27,13 @@
 /** CRIU has ended, yet somebody else holds its end of the connection: how long to wait for more, milliseconds. */
 #define QUIET_MS 2000
 
-/** A pipe that CRIU writes a file into. */
 /*
  * Pipes that are read at the same time. Further requests wait in the socket: CRIU itself never has many open for
  * writing, and descriptors are few (1,024 by default).
  */
 #define SOURCES_MAX 256
 
+/** A pipe that CRIU writes a file into. */
 struct source {
         int fd;
         struct store_file *file;
