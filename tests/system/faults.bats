@@ -169,11 +169,12 @@ END
         [ "$(find "$T/ckpt" -mindepth 1 | wc -l)" = 1 ]
 }
 
-@test "the target dies during the dump" {
+# dies_during_dump [--stop]
+dies_during_dump() {
         ticker 64
         # Frozen, at the third file of the stream: killed, and ending as soon as CRIU lets go.
         start_daemon "${faulty[@]}" STASIS_FAULT=recvmsg:3:pause
-        "$STASIS" dump process "$pid" >"$T/out" 2>&1 3>&- &
+        "$STASIS" dump process "$pid" "$@" >"$T/out" 2>&1 3>&- &
         local dumper=$!
         sleep 1.2
         kill -9 "$pid"
@@ -187,6 +188,9 @@ END
                 nothing_left
         fi
 }
+
+@test "the target dies during the dump" { dies_during_dump; }
+@test "the target dies during the dump, with --stop" { dies_during_dump --stop; }
 
 @test "CRIU is missing, or too old" {
         counter
