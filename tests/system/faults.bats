@@ -436,7 +436,7 @@ kill_point() { # kill_point POINT [--stop]
 
 @test "CRIU fails before it connects: its own words are the reason, and its log is kept" {
         counter
-        printf '#!/bin/sh\ncase $1 in --version) echo Version: 9.9; exit;; check) exit 0;; esac\necho "(00.1) Error (criu/x.c:1): no such luck"\nexit 1\n' >"$T/criu"
+        printf '#!/bin/sh\ncase $2 in --version) echo Version: 9.9; exit;; check) exit 0;; esac\necho "(00.1) Error (criu/x.c:1): no such luck"\nexit 1\n' >"$T/criu"
         chmod 755 "$T/criu"
         for way in "" --stop; do
                 # shellcheck disable=SC2086
