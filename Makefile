@@ -12,7 +12,7 @@ variants := $(BUILD) build-asan build-tsan build-release build-fuzz
 listed := $(wildcard tests/unit/ tests/fuzz/ tests/plugins/ tests/system/programs/)
 
 .NOTPARALLEL:
-.PHONY: all setup setup-check demo test test-asan test-tsan stress bench fuzz check format install clean help
+.PHONY: all setup setup-check demo test test-asan test-tsan stress bench fuzz check format install deb clean help
 
 all: $(BUILD)/build.ninja ## build stasis, its plugins and its tests in build/ (the default)
 	@ninja --quiet -C $(BUILD)
@@ -60,6 +60,9 @@ format: ## reformat all C files
 install: all ## install below PREFIX (/usr/local) and DESTDIR
 	@test -z "$(PREFIX)" || { scripts/configure $(BUILD) -Dprefix=$(PREFIX) && ninja --quiet -C $(BUILD); }
 	@meson install -C $(BUILD) --no-rebuild --quiet
+
+deb: setup ## build the Debian packages in build/deb/
+	@scripts/make-deb $(BUILD)/deb
 
 clean: ## remove all build directories
 	@rm -rf $(variants) build-check-gcc build-check-clang

@@ -72,12 +72,15 @@ int cli_find_command(char *const *argv, struct line *line, struct st_error **err
         return line_parse(argv, line, err);
 }
 
-void cli_show_help(const struct line *line) {
+void cli_load_types(const struct line *line) {
         _cleanup_(arguments_freep) struct st_arguments *config = NULL;
 
-        /* Help is to be had with a broken configuration too: then without the plugins' types. */
         if (line->command && line->command->types && !line->type && load_config(line, NULL, &config, NULL) >= 0)
                 load_plugins(config);
+}
+
+void cli_show_help(const struct line *line) {
+        cli_load_types(line);
         help_print(stdout, line->command, line->type);
 }
 

@@ -32,6 +32,9 @@ int cli_main(int argc, char **argv);
  */
 int cli_find_command(char *const *argv, struct line *line, struct st_error **err);
 
+/** Loads the plugins if the line's next word may be a type that they bring. A broken configuration: none. */
+void cli_load_types(const struct line *line);
+
 /** Prints the help of a line's command on stdout; loads the plugins when it lists types. */
 void cli_show_help(const struct line *line);
 

@@ -19,11 +19,13 @@ struct command {
         const char *path;                       /* its words, one space between: "plugin list" */
         const char *alias;                      /* another name, NULL: none */
         const char *words;                      /* what help calls the positional arguments, NULL: none */
+        const char *choices;                    /* what the first of them can be, separated by |; NULL: anything */
         size_t min_words, max_words;            /* how many of them; not checked for a verb with types */
         const char *summary;                    /* one sentence, no full stop */
         const char *examples;                   /* command lines without "stasis ", one a line */
         const struct st_option *const *options; /* tables of its own flags, NULL-terminated; NULL: none */
         bool config;                            /* needs the configuration */
+        bool hidden;                            /* for programs: not in help or manual */
 
         /* A verb with types, `dump TYPE …`: those that are built in, NULL-terminated, and the feature by which
          * plugins bring theirs. Each starts with a struct st_command. */
@@ -66,7 +68,7 @@ extern const struct command command_helper;
 extern const struct st_option global_options[];
 
 /* One for each verb, in the file of its name. */
-extern const struct command command_check, command_checkpoint, command_checkpoint_verify, command_config,
+extern const struct command command_candidates, command_check, command_checkpoint, command_checkpoint_verify, command_completion, command_config,
         command_config_show, command_daemon, command_daemon_check, command_daemon_start, command_daemon_status,
-        command_daemon_stop, command_dump, command_help, command_plugin, command_plugin_features, command_plugin_list,
+        command_daemon_stop, command_dump, command_help, command_manual, command_plugin, command_plugin_features, command_plugin_list,
         command_query, command_restore, command_version;

@@ -61,6 +61,14 @@ static const struct st_option *find_flag(const struct line *line, const char *na
         return wanted.found;
 }
 
+const struct st_option *line_find_flag(const struct line *line, const char *flag) {
+        if (flag[0] != '-' || !flag[1])
+                return NULL;
+        if (flag[1] != '-')
+                return find_flag(line, NULL, 0, flag[strlen(flag) - 1]);
+        return find_flag(line, flag + 2, strcspn(flag + 2, "="), 0);
+}
+
 static bool is_row(const struct st_option *row, const char *flag) {
         return row->flag && streq(row->flag, flag);
 }

@@ -34,6 +34,9 @@ int line_parse(char *const *argv, struct line *line, struct st_error **err);
 
 void line_clear(struct line *line);
 
+/** Finds a flag as it was typed ("--dir", "--dir=x", "-d") among those that the command may have; NULL: none. */
+const struct st_option *line_find_flag(const struct line *line, const char *flag);
+
 /** @return the flags and positional arguments, NULL-terminated, never NULL */
 char *const *line_arguments(const struct line *line);
 
