@@ -138,6 +138,7 @@ static int ask(const char *path, const char *argument, char **ret_output, struct
                 .argv = (char *[]){ (char *)path, (char *)"--no-default-config", (char *)argument, NULL },
                 .environment = environment.items,
                 .new_session = true,
+                .parent_death_signal = SIGKILL, /* nobody waits for one that hangs */
         };
         return spawn_run(&spawn, CHECK_TIMEOUT_MS, ret_output, err);
 }

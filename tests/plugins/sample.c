@@ -189,6 +189,8 @@ static int check_health(struct st_operation *operation, bool full, Daemon__Healt
                         struct st_error **err) {
         (void)operation;
         (void)err;
+        while (getenv("SAMPLE_HEALTH_HANGS"))
+                sleep(1);
         st_health_add(result, "sample", full ? "all of it" : "fine", NULL, NULL);
         return 0;
 }
