@@ -12,7 +12,7 @@ variants := $(BUILD) build-asan build-tsan build-release build-fuzz
 listed := $(wildcard tests/unit/ tests/fuzz/ tests/plugins/ tests/system/programs/)
 
 .NOTPARALLEL:
-.PHONY: all setup setup-check demo test test-asan test-tsan stress bench fuzz check format install deb clean help
+.PHONY: all setup setup-check demo test test-asan test-tsan stress bench fuzz check format install deb test-packages clean help
 
 all: $(BUILD)/build.ninja ## build stasis, its plugins and its tests in build/ (the default)
 	@ninja --quiet -C $(BUILD)
@@ -63,6 +63,9 @@ install: all ## install below PREFIX (/usr/local) and DESTDIR
 
 deb: setup ## build the Debian packages in build/deb/
 	@scripts/make-deb $(BUILD)/deb
+
+test-packages: setup ## install, use and remove the Debian packages in a clean Debian
+	@tests/packages/run
 
 clean: ## remove all build directories
 	@rm -rf $(variants) build-check-gcc build-check-clang
