@@ -68,7 +68,9 @@ extern const struct command command_helper;
 extern const struct st_option global_options[];
 
 /* One for each verb, in the file of its name. */
-extern const struct command command_candidates, command_check, command_checkpoint, command_checkpoint_verify, command_completion, command_config,
-        command_config_show, command_daemon, command_daemon_check, command_daemon_start, command_daemon_status,
-        command_daemon_stop, command_dump, command_help, command_manual, command_plugin, command_plugin_features, command_plugin_list,
-        command_query, command_restore, command_version;
+extern const struct command command_candidates, command_check, command_checkpoint, command_checkpoint_inspect,
+        command_checkpoint_verify, command_checkpoint_export, command_checkpoint_import, command_completion,
+        command_config, command_config_show, command_daemon, command_daemon_check, command_daemon_start,
+        command_daemon_status, command_daemon_stop, command_dump, command_explain, command_help, command_manual,
+        command_plugin, command_plugin_features, command_plugin_list, command_freeze, command_unfreeze, command_query,
+        command_restore, command_version;

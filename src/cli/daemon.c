@@ -28,6 +28,7 @@
 #include "cli/command.h"
 #include "cli/operation.h"
 #include "cli/output.h"
+#include "engine/settings.h"
 
 #define STOP_TIMEOUT_MS 10000
 
@@ -87,11 +88,16 @@ static int wait_for_end(int pidfd, pid_t pid, struct st_error **err) {
 }
 
 static int run_stop(struct cli *cli, struct st_error **err) {
-        const char *address = st_arguments_string(cli->arguments, "Address");
+        const char *address = settings_socket_path(cli->arguments);
         pid_t pid = 0;
         int r;
 
         cli_begin_work(cli);
+        if (!settings_prefers_socket(cli->arguments)) {
+                st_error_set(err, EOPNOTSUPP, "a daemon is stopped on its own machine, by its UNIX socket");
+                st_error_hint(err, "run 'stasis daemon stop --protocol unix' there");
+                return -EOPNOTSUPP;
+        }
         _cleanup_close_ int pidfd = find_daemon(address, &pid, err);
         if (pidfd < 0)
                 return pidfd;

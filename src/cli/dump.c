@@ -55,6 +55,10 @@ static const struct st_option dump_options[] = {
           .type = ST_OPTION_STRING,
           .value_name = "JSON",
           .help = "further options of CRIU, named as in its rpc.proto: '{\"ghost_limit\": 1000000}'" },
+        { .flag = "hook",
+          .type = ST_OPTION_LIST,
+          .value_name = "WHEN=PROGRAM",
+          .help = "run a program besides those configured; WHEN is pre-dump, post-thaw or post-dump" },
         { .flag = "no-server", .type = ST_OPTION_BOOL, .help = "do it in this process, without the daemon" },
         { .flag = "result-file",
           .type = ST_OPTION_STRING,
@@ -133,10 +137,22 @@ int dump_request(const struct st_dump_command *type, const struct st_arguments *
         req->details = message_new(&daemon__details__descriptor);
         if (is_explicit(arguments, "dir"))
                 request_set_path(&req->dir, arguments, "dir");
+        if (is_explicit(arguments, "files"))
+                message_set_string(&req->files, st_arguments_string(arguments, "files"));
         if (is_explicit(arguments, "compression"))
                 message_set_string(&req->compression, st_arguments_string(arguments, "compression"));
+        if (is_explicit(arguments, "streams")) {
+                int64_t streams = st_arguments_int(arguments, "streams");
+
+                if (streams < 0 || streams > INT32_MAX)
+                        return st_error_set(err, EINVAL, "--streams: a checkpoint cannot be in %lld streams",
+                                            (long long)streams);
+                req->has_streams = 1;
+                req->streams = (int32_t)streams;
+        }
         if (st_arguments_given(arguments, "name"))
                 message_set_string(&req->name, st_arguments_string(arguments, "name"));
+        request_fill_hooks(arguments, &req->n_hooks, &req->hooks);
         r = request_fill_criu(arguments, dump_flags, &req->criu, &req->n_off, &req->off, err);
         if (r < 0)
                 return r;

@@ -76,7 +76,8 @@ static void list_children(FILE *f, const struct command *parent) {
                 for (size_t i = 0; commands[i]; i++) {
                         const struct command *command = commands[i];
 
-                        if (command->hidden || !command_is_below(command, parent) || (command->run == NULL && !command->types))
+                        if (command->hidden || !command_is_below(command, parent) ||
+                            (command->run == NULL && !command->types))
                                 continue;
                         list_item(&list,
                                   has_parent_in(command, parent) || !parent ? command->path : command_name(command),

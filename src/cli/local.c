@@ -37,6 +37,7 @@ static int run_operation(const struct cli *cli, const struct local_work *work, S
                 .config = cli->arguments,
                 .uid = getuid(),
                 .gid = getgid(),
+                .privileged = geteuid() == 0,
                 .no_server = true,
                 .no_work_dir = !work->needs_root && geteuid() != 0,
                 .cancel_fd = interrupt_fd(),

@@ -15,6 +15,7 @@
 #include "cli/operation.h"
 #include "cli/profile.h"
 #include "cli/progress.h"
+#include "engine/settings.h"
 #include "rpc/client.h"
 
 #define CONNECT_TIMEOUT_MS 5000
@@ -28,21 +29,58 @@ int operation_interrupted(const char *outcome, struct st_error **err) {
         return st_error_set(err, ECANCELED, "cancelled: %s", outcome);
 }
 
+/* How the daemon is reached. Zero-initialise; free with endpoint_clear(). */
+struct endpoint {
+        const char *address;
+        struct rpc_tls *tls; /* NULL: a UNIX socket */
+};
+
+static void endpoint_clear(struct endpoint *endpoint) {
+        endpoint->tls = rpc_tls_free(endpoint->tls);
+}
+
+static int endpoint_of(const struct cli *cli, struct endpoint *ret, struct st_error **err) {
+        const struct rpc_tls_files files = {
+                .cert = st_arguments_string(cli->arguments, "TLS.Cert"),
+                .key = st_arguments_string(cli->arguments, "TLS.Key"),
+                .ca = st_arguments_string(cli->arguments, "TLS.CA"),
+        };
+
+        if (settings_prefers_socket(cli->arguments)) {
+                ret->address = settings_socket_path(cli->arguments);
+                return 0;
+        }
+        ret->address = st_arguments_string(cli->arguments, "Address");
+        return rpc_tls_new(&files, false, &ret->tls, err);
+}
+
+static int connect_once(const struct endpoint *endpoint, int cancel_fd, struct rpc_client **ret,
+                        struct st_error **err) {
+        if (endpoint->tls)
+                return rpc_client_connect_tls(endpoint->address, endpoint->tls, CONNECT_TIMEOUT_MS, cancel_fd, ret,
+                                              err);
+        return rpc_client_connect(endpoint->address, CONNECT_TIMEOUT_MS, ret, err);
+}
+
 /* From here on signals are watched: they cancel the call, or the wait for the daemon. */
-static int connect_daemon(const struct cli *cli, struct rpc_client **ret, struct st_error **err) {
-        const char *address = st_arguments_string(cli->arguments, "Address");
+static int connect_daemon(const struct cli *cli, struct endpoint *endpoint, struct rpc_client **ret,
+                          struct st_error **err) {
         bool wait = st_arguments_bool(cli->arguments, "Client.WaitForReady");
         int r = interrupt_watch(err);
 
+        if (r >= 0)
+                r = endpoint_of(cli, endpoint, err);
         if (r < 0)
                 return r;
         for (;;) {
                 _cleanup_error_ struct st_error *error = NULL;
                 struct pollfd interrupted = { .fd = interrupt_fd(), .events = POLLIN };
 
-                r = rpc_client_connect(address, CONNECT_TIMEOUT_MS, ret, &error);
+                r = connect_once(endpoint, interrupt_fd(), ret, &error);
                 if (r >= 0)
                         return r;
+                if (r == -ECANCELED)
+                        return operation_interrupted("the daemon did not answer", err);
                 if (!wait || (r != -ECONNREFUSED && r != -ETIMEDOUT))
                         return st_error_move(err, TAKE_PTR(error));
                 if (poll(&interrupted, 1, RETRY_MS) > 0)
@@ -60,10 +98,11 @@ static int cancelled(const char *outcome, bool settled, struct st_error **err) {
 int daemon_call(struct cli *cli, const char *method, const ProtobufCMessage *request,
                 const ProtobufCMessageDescriptor *response, void *ret, struct st_error **err) {
         _cleanup_(rpc_client_freep) struct rpc_client *client = NULL;
+        _cleanup_(endpoint_clear) struct endpoint endpoint = { 0 };
         bool settled = false;
         int r;
 
-        r = connect_daemon(cli, &client, err);
+        r = connect_daemon(cli, &endpoint, &client, err);
         if (r < 0)
                 return r;
 
@@ -80,7 +119,7 @@ int daemon_call(struct cli *cli, const char *method, const ProtobufCMessage *req
 
 /* An operation on its way: what take_event() learns of it. */
 struct operating {
-        const char *address;
+        const struct endpoint *endpoint;
         char *id;                /* NULL until the daemon has told it */
         Stasis__V1__Event *last; /* the answer */
 };
@@ -127,7 +166,7 @@ static int ask_to_cancel(struct rpc_client *client, struct rpc_watch *watch, str
         if (!operating->id) /* nothing has begun: ending the call is enough */
                 return st_error_set(err, ECANCELED, "cancelled");
         req.id = operating->id;
-        r = rpc_client_connect(operating->address, CONNECT_TIMEOUT_MS, &other, err);
+        r = connect_once(operating->endpoint, -1, &other, err);
         if (r >= 0)
                 r = rpc_client_call(other, "/stasis.v1.Stasis/Cancel", &req.base, &daemon__empty__descriptor, &options,
                                     NULL, err);
@@ -154,10 +193,11 @@ int daemon_operate(struct cli *cli, const char *method, const ProtobufCMessage *
                    Stasis__V1__Event **ret, struct st_error **err) {
         _cleanup_(rpc_metadata_clear) struct rpc_metadata trailers = { 0 };
         _cleanup_(rpc_client_freep) struct rpc_client *client = NULL;
-        struct operating operating = { .address = st_arguments_string(cli->arguments, "Address") };
+        _cleanup_(endpoint_clear) struct endpoint endpoint = { 0 };
+        struct operating operating = { .endpoint = &endpoint };
         int r;
 
-        r = connect_daemon(cli, &client, err);
+        r = connect_daemon(cli, &endpoint, &client, err);
         if (r < 0)
                 return r;
 

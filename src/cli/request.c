@@ -90,6 +90,17 @@ int request_fill_criu(const struct st_arguments *arguments, const struct criu_fl
         return 0;
 }
 
+void request_fill_hooks(const struct st_arguments *arguments, size_t *n, char ***hooks) {
+        for (const char *const *given = st_arguments_list(arguments, "hook"); *given; given++) {
+                const char *equals = strchr(*given, '=');
+                _cleanup_free_ char *path = equals && equals[1] ? path_absolute(equals + 1) : NULL;
+
+                /* What is no WHEN=PROGRAM is refused by whoever runs them. */
+                message_append(n, hooks,
+                               path ? xasprintf("%.*s=%s", (int)(equals - *given), *given, path) : xstrdup(*given));
+        }
+}
+
 void request_set_path(char **field, const struct st_arguments *arguments, const char *flag) {
         const char *path = st_arguments_string(arguments, flag);
 

@@ -29,6 +29,9 @@ int request_fill_criu(const struct st_arguments *arguments, const struct criu_fl
 /** @return the options, made when *criu is NULL */
 Criu__CriuOpts *request_criu(Criu__CriuOpts **criu);
 
+/** Fills the repeated string Hooks of the request from --hook, paths made absolute. */
+void request_fill_hooks(const struct st_arguments *arguments, size_t *n, char ***hooks);
+
 /** Sets a string field to the absolute path of a flag, if it was given. A URL (SCHEME://…) stays as it is. */
 void request_set_path(char **field, const struct st_arguments *arguments, const char *flag);
 

@@ -15,6 +15,7 @@
 #include "cli/command.h"
 #include "cli/operation.h"
 #include "cli/output.h"
+#include "cli/preflight.h"
 #include "cli/request.h"
 #include "cli/restore.h"
 #include "cli/wait.h"
@@ -52,6 +53,12 @@ static const struct st_option restore_options[] = {
           .type = ST_OPTION_LIST,
           .value_name = "RESOURCE",
           .help = "a resource to supply (criu(8), --external)" },
+        { .flag = "files",
+          .type = ST_OPTION_STRING,
+          .value_name = "HOW",
+          .help = "files that changed since the dump: 'check' refuses, 'rollback' puts them back, 'keep' uses them as "
+                  "they are; 'rollback,keep' keeps what cannot be put back",
+          .choices = "check|rollback|keep|rollback,keep" },
         { .flag = "criu-opts",
           .type = ST_OPTION_STRING,
           .value_name = "JSON",
@@ -60,6 +67,13 @@ static const struct st_option restore_options[] = {
           .type = ST_OPTION_BOOL,
           .value_name = "BOOL",
           .help = "leave the process stopped; SIGCONT lets it run" },
+        { .flag = "hook",
+          .type = ST_OPTION_LIST,
+          .value_name = "post-restore=PROGRAM",
+          .help = "run a program once the process runs, besides those configured" },
+        { .flag = "check",
+          .type = ST_OPTION_BOOL,
+          .help = "only tell whether it could be restored here: nothing is started or changed" },
         { .flag = "no-server",
           .type = ST_OPTION_BOOL,
           .help = "do it in this process, without the daemon, and end with the exit code of the restored process" },
@@ -114,6 +128,11 @@ int restore_request(const struct st_restore_command *type, const struct st_argum
         request_set_path(&req->path, arguments, "path");
         request_set_path(&req->pidfile, arguments, "pid-file");
         request_set_path(&req->log, arguments, "out");
+        if (st_arguments_bool(arguments, "check"))
+                req->has_check = req->check = 1;
+        if (st_arguments_given(arguments, "files"))
+                message_set_string(&req->files, st_arguments_string(arguments, "files"));
+        request_fill_hooks(arguments, &req->n_hooks, &req->hooks);
         r = request_fill_criu(arguments, restore_flags, &req->criu, &req->n_off, &req->off, err);
         if (r < 0)
                 return r;
@@ -172,6 +191,8 @@ static int restore_locally(struct cli *cli, Daemon__RestoreReq *req, const char 
         _cleanup_close_ int pty = restore.pty;
         if (r < 0)
                 return r;
+        if (req->check)
+                return preflight_print(resp, cli->json, err);
         print_restore(cli, resp);
         r = redirect_output(req, pty, err);
         if (r < 0)
@@ -189,6 +210,8 @@ static int restore_by_daemon(struct cli *cli, const Daemon__RestoreReq *req, con
                 return r;
         if (event->kind_case != STASIS__V1__EVENT__KIND_RESTORE)
                 return st_error_set(err, EPROTO, "the daemon answered something else than a restore");
+        if (req->check)
+                return preflight_print(event->restore, cli->json, err);
         print_restore(cli, event->restore);
         return EXIT_OK;
 }
@@ -210,7 +233,8 @@ static int run_restore(struct cli *cli, struct st_error **err) {
 const struct command command_restore = {
         .path = "restore",
         .summary = "Lets a checkpoint run again",
-        .examples = "restore process --path /var/backups/web.tar.zst",
+        .examples = "restore process --path /var/backups/web.tar.zst\n"
+                    "restore process --path /var/backups/web.tar.zst --check",
         .options = (const struct st_option *const[]){ restore_options, NULL },
         .config = true,
         .types = (const struct st_command *const[]){ &restore_process.command, NULL },

@@ -44,6 +44,7 @@ struct criu_run {
         enum criu_operation operation;
         const Criu__CriuOpts *options;
         const char *work_dir;       /* images directory, work directory, log and statistics: all here */
+        const char *images_dir;     /* restore: where the images are; NULL: they are streamed */
         pid_t pid;                  /* of the dump's target */
         bool leave_running;         /* dump */
         bool leave_stopped;         /* both */
@@ -94,6 +95,7 @@ void criu_digest(const char *log, char **ret_cause, char **ret_hint);
  *
  * @param status wait status of CRIU
  * @param number errno of the error, 0: chosen by the cause (EIO when unknown)
+ * @param keep how many logs of failed runs the log directory may hold; older ones are removed, 0: none is kept
  */
 int criu_fail(const char *work_dir, enum criu_operation operation, int status, const char *name, int number,
-              struct st_error **err);
+              size_t keep, struct st_error **err);

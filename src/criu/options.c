@@ -476,3 +476,14 @@ const char *criu_options_boolean(const char *name) {
 
         return row && row->kind == CRIU_FLAG ? row->field : NULL;
 }
+
+void criu_options_clear(Criu__CriuOpts *options, const char *name) {
+        const char *boolean = criu_options_boolean(name);
+        const ProtobufCFieldDescriptor *field =
+                boolean ? protobuf_c_message_descriptor_get_field_by_name(options->base.descriptor, boolean) : NULL;
+
+        if (!field)
+                return;
+        *(protobuf_c_boolean *)((char *)options + field->quantifier_offset) = 0;
+        *(protobuf_c_boolean *)((char *)options + field->offset) = 0;
+}

@@ -32,3 +32,6 @@ int criu_options_merge(Criu__CriuOpts *to, const Criu__CriuOpts *from, struct st
 
 /** Is this a boolean option, one that may be forced off? Accepts - for _. @return the field's name or NULL */
 const char *criu_options_boolean(const char *name);
+
+/** Makes a boolean option "not set". Other names do nothing. */
+void criu_options_clear(Criu__CriuOpts *options, const char *name);

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/memory.h"
@@ -25,8 +28,9 @@ static int build_argv(const struct criu_run *run, struct strv *argv, struct st_e
         strv_add(argv, run->binary->path);
         strv_add(argv, run->operation == CRIU_DUMP ? "dump" : "restore");
         strv_add(argv, "--no-default-config");
-        strv_add(argv, "--stream");
-        strv_addf(argv, "--images-dir=%s", run->work_dir);
+        if (!run->images_dir)
+                strv_add(argv, "--stream");
+        strv_addf(argv, "--images-dir=%s", run->images_dir ?: run->work_dir);
         strv_addf(argv, "--work-dir=%s", run->work_dir);
         strv_addf(argv, "--log-file=%s", log_name(run->operation));
         strv_addf(argv, "-v%d", level);
@@ -56,6 +60,33 @@ void criu_environment(char *const *given, struct strv *ret) {
         for (char *const *e = given ? given : environ; *e; e++)
                 if (!text_after(*e, "CRIU_CONFIG_FILE="))
                         strv_add(ret, *e);
+}
+
+static bool can_read_limits(void) {
+        struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+        struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3] = { 0 };
+
+        return syscall(SYS_capget, &header, data) < 0 ||
+               (data[CAP_TO_INDEX(CAP_SYS_RESOURCE)].effective & CAP_TO_MASK(CAP_SYS_RESOURCE));
+}
+
+/* Without the capability CRIU is refused the limits of other users' processes: supervisor/limits.c finds them. */
+static void preload_limits(struct strv *environment) {
+        _cleanup_free_ char *library = path_libexec("stasis-limits.so");
+
+        if (can_read_limits() || access(library, R_OK) < 0)
+                return;
+        for (size_t i = 0; i < environment->n; i++) {
+                const char *others = text_after(environment->items[i], "LD_PRELOAD=");
+
+                if (others && *others) {
+                        char *both = xasprintf("LD_PRELOAD=%s:%s", library, others);
+                        free(environment->items[i]);
+                        environment->items[i] = both;
+                        return;
+                }
+        }
+        strv_addf(environment, "LD_PRELOAD=%s", library);
 }
 
 static bool number_taken(const struct criu_run *run, int number) {
@@ -97,6 +128,8 @@ pid_t criu_start(const struct criu_run *run, int *ret_pidfd, struct st_error **e
         if (r < 0)
                 return r;
         criu_environment(run->environment, &environment);
+        if (run->operation == CRIU_DUMP)
+                preload_limits(&environment);
 
         /* CRIU truncates it when it opens its log: until then its complaints go here, and stay when it never does. */
         log_fd = open(log, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);

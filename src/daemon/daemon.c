@@ -25,6 +25,8 @@
 #include "daemon/service.h"
 #include "daemon/supervisors.h"
 #include "daemon/workers.h"
+#include "engine/settings.h"
+#include "rpc/address.h"
 #include "rpc/server.h"
 
 /* Operations that run when the daemon is to stop are cancelled and roll back within this time. */
@@ -34,7 +36,8 @@ struct daemon {
         sd_event *loop;
         struct rpc_server *server;
         struct service service;
-        char *address;
+        char *address;       /* of the UNIX socket */
+        struct rpc_tls *tls; /* NULL: no TCP */
         int lock_fd;
         bool listening; /* the socket at the address is ours, to remove too */
         bool stopping;
@@ -122,7 +125,54 @@ static int listen_at(struct daemon *daemon, struct st_error **err) {
         r = io_listen_unix(daemon->address, 0600, 128);
         if (r < 0)
                 return st_error_errno(err, r, "cannot listen at %s", daemon->address);
+        fd = r;
         daemon->listening = true;
+        /* In this order: nobody else can open it before it is the group's. */
+        if (daemon->service.rules.has_group &&
+            (lchown(daemon->address, 0, daemon->service.rules.group) < 0 || chmod(daemon->address, 0660) < 0))
+                return st_error_errno(err, errno, "cannot give %s to group %u (Socket.Group)", daemon->address,
+                                      daemon->service.rules.group);
+        return TAKE_FD(fd);
+}
+
+static int listen_tcp(struct daemon *daemon, const struct rpc_address *address, struct st_error **err) {
+        int fds[RPC_ADDRESS_FDS], n = rpc_address_listen(address, fds, err), r = n;
+
+        for (int i = 0; i < n; i++) {
+                _cleanup_free_ char *where = rpc_address_of_socket(fds[i]);
+
+                if (r < 0)
+                        close(fds[i]);
+                else
+                        r = rpc_server_listen_tls(daemon->server, fds[i], daemon->tls, access_identify,
+                                                  &daemon->service.rules, err);
+                if (r >= 0)
+                        st_log_info("serves %s by TLS", where);
+        }
+        return r < 0 ? r : 0;
+}
+
+static int load_tls(struct daemon *daemon, const struct st_arguments *config, struct st_error **err) {
+        const struct rpc_tls_files files = {
+                .cert = st_arguments_string(config, "TLS.Cert"),
+                .key = st_arguments_string(config, "TLS.Key"),
+                .ca = st_arguments_string(config, "TLS.CA"),
+        };
+
+        return settings_is_tcp(config) ? rpc_tls_new(&files, true, &daemon->tls, err) : 0;
+}
+
+/** With Protocol tcp: local tools have the UNIX socket besides. */
+static int serve_tcp(struct daemon *daemon, const struct st_arguments *config, struct st_error **err) {
+        struct rpc_address address = { 0 };
+        int r;
+
+        if (!daemon->tls)
+                return 0;
+        r = rpc_address_parse(st_arguments_string(config, "Address"), &address, err);
+        if (r >= 0)
+                r = listen_tcp(daemon, &address, err);
+        rpc_address_clear(&address);
         return r;
 }
 
@@ -133,6 +183,10 @@ static int prepare(struct daemon *daemon, const struct st_arguments *config, str
         if (r < 0)
                 return st_error_errno(err, r, "cannot make an event loop");
         r = watch_signals(daemon, err);
+        if (r >= 0)
+                r = access_rules_load(config, &daemon->service.rules, err);
+        if (r >= 0)
+                r = load_tls(daemon, config, err);
         if (r >= 0)
                 r = workers_new(daemon->loop, config, &daemon->service.workers, err);
         if (r >= 0)
@@ -145,11 +199,14 @@ static int prepare(struct daemon *daemon, const struct st_arguments *config, str
                 r = listen_at(daemon, err);
         if (r >= 0)
                 r = rpc_server_listen(daemon->server, r, err);
+        if (r >= 0)
+                r = serve_tcp(daemon, config, err);
         return r;
 }
 
 static void daemon_clear(struct daemon *daemon) {
         daemon->server = rpc_server_free(daemon->server);
+        rpc_tls_free(daemon->tls);
         workers_free(daemon->service.workers);
         supervisors_free(daemon->service.supervisors);
         if (daemon->listening)
@@ -164,7 +221,7 @@ static void daemon_clear(struct daemon *daemon) {
 int daemon_run(const struct st_arguments *config, struct st_error **err) {
         struct daemon daemon = {
                 .lock_fd = -EBADF,
-                .address = path_absolute(st_arguments_string(config, "Address")),
+                .address = path_absolute(settings_socket_path(config)),
                 .service = { .config = config, .started = (uint64_t)time(NULL) },
         };
         int r;

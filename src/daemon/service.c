@@ -4,6 +4,8 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <stasis/log.h>
+
 #include "base/cleanup.h"
 #include "base/io.h"
 #include "base/memory.h"
@@ -34,6 +36,8 @@ static void on_event(const Stasis__V1__Event *event, void *userdata) {
 static const ProtobufCMessageDescriptor *response_type(Stasis__Worker__OperationKind kind) {
         switch (kind) {
         case STASIS__WORKER__OPERATION_KIND__DUMP:
+        case STASIS__WORKER__OPERATION_KIND__FREEZE:
+        case STASIS__WORKER__OPERATION_KIND__UNFREEZE:
                 return &daemon__dump_resp__descriptor;
         case STASIS__WORKER__OPERATION_KIND__RESTORE:
                 return &daemon__restore_resp__descriptor;
@@ -55,7 +59,7 @@ static void send_response(struct pending *pending, ProtobufCMessage *response) {
                 (void)rpc_call_send(pending->call, response);
                 return;
         }
-        if (pending->kind == STASIS__WORKER__OPERATION_KIND__DUMP) {
+        if (response->descriptor == &daemon__dump_resp__descriptor) {
                 event.kind_case = STASIS__V1__EVENT__KIND_DUMP;
                 event.dump = (Daemon__DumpResp *)response;
         } else {
@@ -104,6 +108,23 @@ static void on_cancel(struct rpc_call *call, int reason, void *userdata) {
         worker_cancel(pending->worker, -reason);
 }
 
+static void log_refusal(const struct rpc_call *call, struct st_error *error) {
+        _cleanup_free_ char *caller = caller_describe(rpc_call_peer(call));
+
+        st_log_warning("refused %s, for %s: %s", rpc_call_method(call), caller, st_error_message(error));
+}
+
+/** Only root may do what the daemon does. */
+static int admit(const struct rpc_call *call, void *userdata, struct st_error **err) {
+        const struct service *service = userdata;
+        _cleanup_error_ struct st_error *error = NULL;
+
+        if (caller_require_root(&service->rules, rpc_call_peer(call), &error) >= 0)
+                return 0;
+        log_refusal(call, error);
+        return st_error_move(err, TAKE_PTR(error));
+}
+
 static void start(struct service *service, struct rpc_call *call, Stasis__Worker__OperationKind kind,
                   const char *kind_name, char *target, bool events, bool async) {
         static const struct worker_events callbacks = { .event = on_event, .end = on_end };
@@ -117,8 +138,9 @@ static void start(struct service *service, struct rpc_call *call, Stasis__Worker
                 .uid = peer->uid,
                 .gid = peer->gid,
                 .pid = peer->pid,
+                .privileged = caller_is_root(&service->rules, peer),
+                .caller = caller_describe(peer),
         };
-
         task.request = message_pack(rpc_call_request(call), &task.request_size);
         *pending = (struct pending){
                 .service = service,
@@ -150,18 +172,53 @@ static char *dump_target(const Daemon__DumpReq *req) {
         return process && process->has_pid ? xasprintf("%s %u", type, process->pid) : xstrdup(type);
 }
 
+static void start_freezer(struct service *service, struct rpc_call *call, bool freeze, bool events) {
+        start(service, call, freeze ? STASIS__WORKER__OPERATION_KIND__FREEZE : STASIS__WORKER__OPERATION_KIND__UNFREEZE,
+              freeze ? "freeze" : "unfreeze", dump_target(rpc_call_request(call)), events, false);
+}
+
+/** DumpReq.Action stands for a method of its own. */
 static void start_dump(struct service *service, struct rpc_call *call, bool events) {
         const Daemon__DumpReq *req = rpc_call_request(call);
+        Daemon__DumpAction action = req->has_action ? req->action : DAEMON__DUMP_ACTION__DUMP;
 
+        if (action == DAEMON__DUMP_ACTION__FREEZE_ONLY || action == DAEMON__DUMP_ACTION__UNFREEZE_ONLY) {
+                start_freezer(service, call, action == DAEMON__DUMP_ACTION__FREEZE_ONLY, events);
+                return;
+        }
         start(service, call, STASIS__WORKER__OPERATION_KIND__DUMP, "dump", dump_target(req), events,
               req->has_async && req->async);
 }
 
 static void start_restore(struct service *service, struct rpc_call *call, bool events) {
         const Daemon__RestoreReq *req = rpc_call_request(call);
+        const struct identity identity = {
+                .has_uid = req->has_uid,
+                .has_gid = req->has_gid,
+                .uid = req->uid,
+                .gid = req->gid,
+                .groups = req->groups,
+                .n_groups = req->n_groups,
+                .env = req->env,
+                .n_env = req->n_env,
+        };
+        _cleanup_error_ struct st_error *error = NULL;
 
+        if (caller_check_identity(&service->rules, rpc_call_peer(call), &identity, &error) < 0) {
+                log_refusal(call, error);
+                rpc_call_finish(call, error);
+                return;
+        }
         start(service, call, STASIS__WORKER__OPERATION_KIND__RESTORE, "restore", xstrdup(req->path ?: "?"), events,
               false);
+}
+
+static void handle_freeze(struct rpc_call *call, void *userdata) {
+        start_freezer(userdata, call, true, false);
+}
+
+static void handle_unfreeze(struct rpc_call *call, void *userdata) {
+        start_freezer(userdata, call, false, false);
 }
 
 static void handle_dump(struct rpc_call *call, void *userdata) {
@@ -201,9 +258,11 @@ static void handle_cancel(struct rpc_call *call, void *userdata) {
         const Stasis__V1__CancelReq *req = rpc_call_request(call);
         const struct service *service = userdata;
         const Daemon__Empty empty = DAEMON__EMPTY__INIT;
+        _cleanup_free_ char *caller = caller_describe(rpc_call_peer(call));
         _cleanup_error_ struct st_error *error = NULL;
 
-        if (workers_cancel(service->workers, req->id ?: "", rpc_call_peer(call)->uid, &error) >= 0)
+        st_log_info("cancel of %s, for %s", req->id ?: "?", caller);
+        if (workers_cancel(service->workers, req->id ?: "", 0, &error) >= 0)
                 (void)rpc_call_send(call, &empty.base);
         rpc_call_finish(call, error);
 }
@@ -236,6 +295,8 @@ static void handle_status(struct rpc_call *call, void *userdata) {
 
 static const struct rpc_method daemon_methods[] = {
         { .name = "Dump", .handle = handle_dump },
+        { .name = "Freeze", .handle = handle_freeze },
+        { .name = "Unfreeze", .handle = handle_unfreeze },
         { .name = "Restore", .handle = handle_restore },
         { .name = "Query", .handle = handle_query },
         { .name = "HealthCheck", .handle = handle_health_check },
@@ -254,6 +315,7 @@ static const struct rpc_method stasis_methods[] = {
 int service_register(struct service *service, struct rpc_server *server, struct st_error **err) {
         int r;
 
+        rpc_server_set_admission(server, admit, service);
         r = rpc_server_add_service(server, (const ProtobufCServiceDescriptor *)&daemon__daemon__descriptor,
                                    daemon_methods, service, err);
         if (r >= 0)

@@ -5,12 +5,14 @@
 
 #include <stasis/option.h>
 
+#include "daemon/caller.h"
 #include "daemon/supervisors.h"
 #include "daemon/workers.h"
 #include "rpc/server.h"
 
 struct service {
         const struct st_arguments *config;
+        struct access_rules rules;
         struct workers *workers;
         struct supervisors *supervisors;
         uint64_t started; /* seconds since 1970 */

@@ -94,6 +94,19 @@ static int run_dump(struct worker *worker, ProtobufCMessage **ret, struct st_err
         return req ? engine_dump(worker->operation, req, resp, err) : st_error_set(err, EBADMSG, "bad request");
 }
 
+static int run_freezer(struct worker *worker, ProtobufCMessage **ret, struct st_error **err) {
+        _cleanup_(message_freep) Daemon__DumpReq *req =
+                daemon__dump_req__unpack(NULL, worker->task->request.len, worker->task->request.data);
+        Daemon__DumpResp *resp = message_new(&daemon__dump_resp__descriptor);
+
+        *ret = &resp->base;
+        if (!req)
+                return st_error_set(err, EBADMSG, "bad request");
+        return worker->task->operation == STASIS__WORKER__OPERATION_KIND__FREEZE
+                       ? engine_freeze(worker->operation, req, resp, err)
+                       : engine_unfreeze(worker->operation, req, resp, err);
+}
+
 /** The output of a job on a terminal of its own goes to --out, else to a file of ours, which is told. */
 static void choose_output_log(struct worker *worker, const Daemon__RestoreReq *req, Daemon__RestoreResp *resp) {
         if (!isempty(req->log)) {
@@ -161,6 +174,8 @@ static int (*const runners[])(struct worker *, ProtobufCMessage **, struct st_er
         [STASIS__WORKER__OPERATION_KIND__QUERY] = run_query,
         [STASIS__WORKER__OPERATION_KIND__HEALTH_CHECK] = run_health_check,
         [STASIS__WORKER__OPERATION_KIND__RELOAD_PLUGINS] = run_reload_plugins,
+        [STASIS__WORKER__OPERATION_KIND__FREEZE] = run_freezer,
+        [STASIS__WORKER__OPERATION_KIND__UNFREEZE] = run_freezer,
 };
 
 /** The frame with the result; malloc'ed. */
@@ -275,6 +290,7 @@ static int prepare(struct worker *worker, struct st_error **err) {
                 .uid = worker->task->uid,
                 .gid = worker->task->gid,
                 .client = (pid_t)worker->task->pid,
+                .privileged = worker->task->privileged,
                 .cancel_fd = worker->cancel_fd,
                 .report = on_report,
                 .userdata = worker,

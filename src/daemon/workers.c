@@ -28,11 +28,12 @@
 struct worker {
         struct workers *workers;
         struct worker *next, **link; /* in workers->running */
-        char *id, *work_dir, *target;
+        char *id, *work_dir, *target, *caller;
         const char *kind;
         Stasis__Worker__OperationKind operation;
         uid_t uid;
         time_t started;
+        uint64_t started_usec; /* of the loop's CLOCK_MONOTONIC */
         pid_t pid;
         int pidfd, socket;
         sd_event_source *io;
@@ -128,6 +129,7 @@ static void worker_free(struct worker *worker) {
         free(worker->id);
         free(worker->work_dir);
         free(worker->target);
+        free(worker->caller);
         free(worker);
 }
 
@@ -142,6 +144,13 @@ struct workers *workers_free(struct workers *workers) {
         free(workers->config);
         free(workers);
         return NULL;
+}
+
+static uint64_t now_usec(const struct workers *workers) {
+        uint64_t now = 0;
+
+        (void)sd_event_now(workers->loop, CLOCK_MONOTONIC, &now);
+        return now;
 }
 
 /** Why a worker that sent no result is gone. */
@@ -161,6 +170,18 @@ static void death_error(const struct worker *worker, struct st_error **err) {
                 st_error_hint(err, "see the daemon's log");
 }
 
+/** Who asked, for what, how it ended, how long it took: one line for each operation. */
+static void log_end(const struct worker *worker, struct st_error *error) {
+        double ms = (double)(now_usec(worker->workers) - worker->started_usec) / 1000;
+
+        if (error)
+                st_log_warning("%s %s of %s: %s; after %.1f ms, for %s", worker->kind, worker->id, worker->target,
+                               st_error_message(error), ms, worker->caller);
+        else
+                st_log_info("%s %s of %s: done in %.1f ms, for %s", worker->kind, worker->id, worker->target, ms,
+                            worker->caller);
+}
+
 static void worker_end(struct worker *worker) {
         _cleanup_error_ struct st_error *error = NULL;
         const ProtobufCBinaryData *response = NULL;
@@ -175,10 +196,7 @@ static void worker_end(struct worker *worker) {
 
         if (work_dir_clean(worker->work_dir) == -EBUSY)
                 strv_add(&workers->stale, worker->work_dir);
-        if (error)
-                st_log_warning("%s %s of %s: %s", worker->kind, worker->id, worker->target, st_error_message(error));
-        else
-                st_log_info("%s %s of %s: done", worker->kind, worker->id, worker->target);
+        log_end(worker, error);
         worker->events.end(response, worker->profile, error, worker->userdata);
         worker_free(worker);
 }
@@ -287,7 +305,7 @@ static uint8_t *pack_task(const struct worker *worker, const struct worker_task 
         Stasis__Worker__Task message = STASIS__WORKER__TASK__INIT;
 
         message.has_operation = message.has_request = message.has_uid = message.has_gid = message.has_pid = 1;
-        message.has_loglevel = 1;
+        message.has_loglevel = message.has_privileged = 1;
         message.operation = task->kind;
         message.request.data = task->request;
         message.request.len = task->request_size;
@@ -297,6 +315,7 @@ static uint8_t *pack_task(const struct worker *worker, const struct worker_task 
         message.uid = task->uid;
         message.gid = task->gid;
         message.pid = (uint32_t)task->pid;
+        message.privileged = task->privileged;
         message.loglevel = (int32_t)worker->workers->log_level;
         return message_pack(&message.base, ret_size);
 }
@@ -348,10 +367,12 @@ int workers_start(struct workers *workers, struct worker_task *task, const struc
 
         worker->id = xasprintf("%llx-%u", (unsigned long long)time(NULL), ++workers->sequence);
         worker->target = TAKE_PTR(task->target);
+        worker->caller = TAKE_PTR(task->caller);
         worker->kind = task->kind_name;
         worker->operation = task->kind;
         worker->uid = task->uid;
         worker->started = time(NULL);
+        worker->started_usec = now_usec(workers);
         worker->pidfd = worker->socket = -EBADF;
         worker->events = *events;
         worker->userdata = userdata;
@@ -373,8 +394,7 @@ int workers_start(struct workers *workers, struct worker_task *task, const struc
                 worker_free(worker);
                 return r;
         }
-        st_log_info("%s %s of %s for user %u, process %d", worker->kind, worker->id, worker->target, task->uid,
-                    task->pid);
+        st_log_info("%s %s of %s, for %s", worker->kind, worker->id, worker->target, worker->caller);
         *ret = worker;
         return 0;
 }

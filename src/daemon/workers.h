@@ -42,7 +42,9 @@ struct worker_task {
         size_t request_size;
         uid_t uid;
         gid_t gid;
-        pid_t pid; /* of the caller */
+        pid_t pid;       /* of the caller */
+        bool privileged; /* the caller may do what root may */
+        char *caller;    /* who that is, for the log; taken */
 };
 
 int workers_new(sd_event *loop, const struct st_arguments *config, struct workers **ret, struct st_error **err);

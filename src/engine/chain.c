@@ -5,6 +5,8 @@
 #include <errno.h>
 #include <time.h>
 
+#include "base/cleanup.h"
+#include "base/text.h"
 #include "engine/operation.h"
 #include "plugin/registry.h"
 
@@ -26,6 +28,52 @@ int chain_add_restore(struct chain *chain, const char *plugin, const struct st_r
                       struct st_error **err) {
         return chain_add(chain, (struct chain_link){ .name = adapter->name, .plugin = plugin, .restore = adapter->run },
                          err);
+}
+
+static int add_dump_adapters(const char *plugin, const void *value, void *userdata, struct st_error **err) {
+        const struct st_dump_adapters *adapters = value;
+        int r = 0;
+
+        for (size_t i = 0; i < adapters->n && r >= 0; i++)
+                r = chain_add_dump(userdata, plugin, &adapters->adapters[i], err);
+        return r;
+}
+
+static int add_restore_adapters(const char *plugin, const void *value, void *userdata, struct st_error **err) {
+        const struct st_restore_adapters *adapters = value;
+        int r = 0;
+
+        for (size_t i = 0; i < adapters->n && r >= 0; i++)
+                r = chain_add_restore(userdata, plugin, &adapters->adapters[i], err);
+        return r;
+}
+
+static int add_dump_handler(const char *plugin, const void *value, void *userdata, struct st_error **err) {
+        return chain_add_dump(userdata, plugin, value, err);
+}
+
+static int add_restore_handler(const char *plugin, const void *value, void *userdata, struct st_error **err) {
+        return chain_add_restore(userdata, plugin, value, err);
+}
+
+int chain_add_feature(struct chain *chain, enum st_feature feature, const char *type, struct st_error **err) {
+        static int (*const add[ST_FEATURE_COUNT])(const char *plugin, const void *value, void *userdata,
+                                                  struct st_error **err) = {
+                [ST_FEATURE_dump_middleware] = add_dump_adapters,
+                [ST_FEATURE_dump_handler] = add_dump_handler,
+                [ST_FEATURE_restore_middleware_early] = add_restore_adapters,
+                [ST_FEATURE_restore_middleware_late] = add_restore_adapters,
+                [ST_FEATURE_restore_handler] = add_restore_handler,
+        };
+        const char *const only[] = { type, NULL };
+        _cleanup_error_ struct st_error *error = NULL;
+        int r;
+
+        assert(add[feature]);
+        if (streq(type, "process"))
+                return -EOPNOTSUPP;
+        r = st_feature_if_available(feature, add[feature], chain, only, &error);
+        return r < 0 && r != -EOPNOTSUPP ? st_error_move(err, TAKE_PTR(error)) : r;
 }
 
 static uint64_t now_ns(void) {

@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include <stasis/dump.h>
+#include <stasis/features.h>
 #include <stasis/operation.h>
 #include <stasis/restore.h>
 
@@ -46,6 +47,15 @@ int chain_add_dump(struct chain *chain, const char *plugin, const struct st_dump
                    struct st_error **err);
 int chain_add_restore(struct chain *chain, const char *plugin, const struct st_restore_adapter *adapter,
                       struct st_error **err);
+
+/**
+ * Appends what a plugin exports for a place in the list: the adapters of dump_middleware, restore_middleware_early and
+ * _late, the handler of dump_handler and restore_handler.
+ *
+ * @param type the plugin's name; "process" is built in and has none
+ * @return 0; -EOPNOTSUPP without err: it exports nothing there; -E2BIG with err
+ */
+int chain_add_feature(struct chain *chain, enum st_feature feature, const char *type, struct st_error **err);
 
 /** Runs the chain from its first link. */
 int chain_run_dump(struct chain *chain, struct st_dump *dump, struct st_error **err);

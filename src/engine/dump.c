@@ -8,34 +8,38 @@
 #include "base/messages.h"
 #include "engine/chain.h"
 #include "engine/engine.h"
-#include "plugin/registry.h"
+#include "engine/request.h"
 
-/* A place in the list where the adapters of the request's type are slotted in. */
-enum dump_slot { BUILT_IN, TYPE_ADAPTERS, HANDLER };
+/* In the place of this the adapters or the handler of the request's type are slotted in. */
+#define BUILT_IN ST_FEATURE_COUNT
 
 /*
  * The chain of a dump, outermost first. All analysis is done before CRIU freezes anything; nothing remote happens then.
  */
 static const struct dump_step {
         struct st_dump_adapter adapter;
-        enum dump_slot slot;
+        enum st_feature feature;
         bool process_only; /* only for the built-in type: the type's own adapter, or of no use to others */
 } steps[] = {
         { { "defaults", dump_defaults }, BUILT_IN, false },
         { { "validate", dump_validate }, BUILT_IN, false },
         { { "storage", dump_storage }, BUILT_IN, false },
         { { "find PID", dump_find_pid }, BUILT_IN, true },
-        { { "type", NULL }, TYPE_ADAPTERS, false },
+        { { "type", NULL }, ST_FEATURE_dump_middleware, false },
         { { "analyse", dump_analyse }, BUILT_IN, false },
         { { "shell job", dump_shell_job }, BUILT_IN, false },
         { { "fill state", dump_fill_state }, BUILT_IN, false },
-        { { "detect io_uring", dump_detect_io_uring }, BUILT_IN, false },
+        { { "preflight", dump_preflight }, BUILT_IN, false },
         { { "external files", dump_external_files }, BUILT_IN, false },
         { { "file locks", dump_file_locks }, BUILT_IN, false },
         { { "network options", dump_network }, BUILT_IN, false },
-        { { "save state", dump_save_state }, BUILT_IN, false },
         { { "check CRIU", dump_check_criu }, BUILT_IN, false },
-        { { "CRIU", dump_criu }, HANDLER, false },
+        { { "keep frozen", dump_keep_frozen }, BUILT_IN, false },
+        { { "cgroups", dump_cgroups }, BUILT_IN, false },
+        { { "save state", dump_save_state }, BUILT_IN, false },
+        { { "hooks", dump_hooks }, BUILT_IN, false },
+        { { "files", dump_files }, BUILT_IN, false },
+        { { "CRIU", dump_criu }, ST_FEATURE_dump_handler, false },
 };
 
 void dump_message(struct st_dump *dump, const char *format, ...) {
@@ -46,47 +50,21 @@ void dump_message(struct st_dump *dump, const char *format, ...) {
 }
 
 bool dump_forced_off(const struct st_dump *dump, const char *option) {
-        for (size_t i = 0; i < dump->req->n_off; i++)
-                if (streq(dump->req->off[i], option))
-                        return true;
-        return false;
-}
-
-static int add_type_adapters(const char *plugin, const void *value, void *userdata, struct st_error **err) {
-        const struct st_dump_adapters *adapters = value;
-
-        for (size_t i = 0; i < adapters->n; i++) {
-                int r = chain_add_dump(userdata, plugin, &adapters->adapters[i], err);
-                if (r < 0)
-                        return r;
-        }
-        return 0;
-}
-
-static int add_handler(const char *plugin, const void *value, void *userdata, struct st_error **err) {
-        return chain_add_dump(userdata, plugin, value, err);
+        return request_is_off(dump->req->off, dump->req->n_off, option);
 }
 
 /** Adds the steps for a type; for one that is not built in, the plugin's adapters and handler in their places. */
 static int build_chain(struct chain *chain, const char *type, struct st_error **err) {
-        bool process = streq(type, "process");
-        int r;
-
         for (size_t i = 0; i < ELEMENTSOF(steps); i++) {
                 const struct dump_step *step = &steps[i];
+                int r = -EOPNOTSUPP;
 
-                if (step->process_only && !process)
+                if (step->process_only && !streq(type, "process"))
                         continue;
-                if (step->slot == TYPE_ADAPTERS) {
-                        r = process ? 0 : feature_if_available(dump_middleware, add_type_adapters, chain, NULL, type);
-                        if (r == -EOPNOTSUPP)
-                                r = 0;
-                } else if (step->slot == HANDLER && !process) {
-                        r = feature_if_available(dump_handler, add_handler, chain, NULL, type);
-                        if (r == -EOPNOTSUPP)
-                                r = chain_add_dump(chain, NULL, &step->adapter, err);
-                } else
-                        r = chain_add_dump(chain, NULL, &step->adapter, err);
+                if (step->feature != BUILT_IN)
+                        r = chain_add_feature(chain, step->feature, type, err);
+                if (r == -EOPNOTSUPP)
+                        r = step->adapter.run ? chain_add_dump(chain, NULL, &step->adapter, err) : 0;
                 if (r < 0)
                         return r;
         }
@@ -94,6 +72,10 @@ static int build_chain(struct chain *chain, const char *type, struct st_error **
 }
 
 int engine_dump(struct st_operation *operation, Daemon__DumpReq *req, Daemon__DumpResp *resp, struct st_error **err) {
+        if (req->has_action && req->action == DAEMON__DUMP_ACTION__FREEZE_ONLY)
+                return engine_freeze(operation, req, resp, err);
+        if (req->has_action && req->action == DAEMON__DUMP_ACTION__UNFREEZE_ONLY)
+                return engine_unfreeze(operation, req, resp, err);
         if (!req->type)
                 req->type = xstrdup("process");
         if (!req->criu)

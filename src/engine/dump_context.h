@@ -14,13 +14,17 @@
 struct dump_context {
         struct st_dump dump; /* first: a struct st_dump of the chain is one of these */
         enum image_format format;
+        unsigned streams;                  /* 0, 1: one file */
         bool named_by_default;             /* the name was ours to choose: then it is made unique */
         char *partial;                     /* hidden path of the checkpoint while it is written */
         bool leave_stopped;                /* leave the target stopped (SIGSTOP) */
         bool stop;                         /* end the target once the checkpoint is committed */
+        bool ghost_limit_given;            /* the caller set it: it is not raised */
         struct process_analysis *analysis; /* of the tree */
         char *state;                       /* what IMAGE_STATE will hold, JSON */
         struct criu_binary *criu;
+        struct hooks *hooks;      /* of the user; NULL: none. hooks.h */
+        struct dump_files *files; /* what is to be recorded of open files while they cannot change; dump_files.h */
 };
 
 static inline struct dump_context *dump_context(struct st_dump *dump) {
@@ -41,10 +45,14 @@ int dump_find_pid(struct st_dump *dump, struct st_dump_next *next, struct st_err
 int dump_analyse(struct st_dump *dump, struct st_dump_next *next, struct st_error **err);
 int dump_shell_job(struct st_dump *dump, struct st_dump_next *next, struct st_error **err);
 int dump_fill_state(struct st_dump *dump, struct st_dump_next *next, struct st_error **err);
-int dump_detect_io_uring(struct st_dump *dump, struct st_dump_next *next, struct st_error **err);
+int dump_preflight(struct st_dump *dump, struct st_dump_next *next, struct st_error **err);
 int dump_external_files(struct st_dump *dump, struct st_dump_next *next, struct st_error **err);
 int dump_file_locks(struct st_dump *dump, struct st_dump_next *next, struct st_error **err);
 int dump_network(struct st_dump *dump, struct st_dump_next *next, struct st_error **err);
 int dump_save_state(struct st_dump *dump, struct st_dump_next *next, struct st_error **err);
 int dump_check_criu(struct st_dump *dump, struct st_dump_next *next, struct st_error **err);
+int dump_hooks(struct st_dump *dump, struct st_dump_next *next, struct st_error **err);
+int dump_keep_frozen(struct st_dump *dump, struct st_dump_next *next, struct st_error **err);
+int dump_cgroups(struct st_dump *dump, struct st_dump_next *next, struct st_error **err);
+int dump_files(struct st_dump *dump, struct st_dump_next *next, struct st_error **err);
 int dump_criu(struct st_dump *dump, struct st_dump_next *next, struct st_error **err);

@@ -22,7 +22,9 @@
 #include "base/text.h"
 #include "engine/dump_context.h"
 #include "engine/operation.h"
+#include "engine/hooks.h"
 #include "engine/memory_budget.h"
+#include "engine/dump_files.h"
 #include "engine/dump_hook.h"
 #include "image/capture.h"
 #include "process/proc.h"
@@ -63,6 +65,7 @@ static int commit(struct run *run, struct st_error **err) {
         struct st_operation *operation = context->dump.operation;
         struct image_write options = {
                 .format = context->format,
+                .streams = context->streams,
                 .destination = context->dump.destination,
                 .partial = context->partial,
                 .uid = st_operation_uid(operation),
@@ -73,6 +76,9 @@ static int commit(struct run *run, struct st_error **err) {
         };
         int r;
 
+        r = dump_files_finish(context, run->store, err);
+        if (r < 0)
+                return r;
         r = operation_record_partial(operation, context->partial, err);
         if (r < 0)
                 return r;
@@ -99,6 +105,8 @@ static void on_hook(struct run *run) {
         r = dump_hook_accept(&run->hook, &error);
         if (r >= 0)
                 r = capture_drain(run->capture, DRAIN_TIMEOUT_MS, &error);
+        if (r >= 0)
+                r = dump_files_capture(run->context, run->store, &error);
         if (r >= 0 && run->context->stop)
                 r = commit(run, &error);
         if (r >= 0)
@@ -196,7 +204,10 @@ static int fail(struct run *run, int status, int capture_result, struct st_error
         st_error_free(capture_error);
         if (run->cancelled)
                 return st_error_number(err ? *err : NULL) ?: -ECANCELED;
-        return criu_fail(st_operation_work_dir(context->dump.operation), CRIU_DUMP, status, name, 0, err);
+        int64_t keep = st_arguments_int(st_operation_config(context->dump.operation), "Log.KeepFailed");
+
+        return criu_fail(st_operation_work_dir(context->dump.operation), CRIU_DUMP, status, name, 0,
+                         keep > 0 ? (size_t)keep : 0, err);
 }
 
 static int start(struct run *run, struct st_error **err) {
@@ -217,7 +228,7 @@ static int start(struct run *run, struct st_error **err) {
         };
         int r;
 
-        store_warm(run->store, context->analysis->memory + CAPTURE_SLACK);
+        store_warm(run->store, context->analysis->memory + dump_files_expected(context) + CAPTURE_SLACK);
         r = capture_start(work_dir, run->store, on_captured, run, &run->capture, err);
         if (r < 0)
                 return r;
@@ -263,6 +274,7 @@ static int run_criu(struct run *run, struct st_error **err) {
                 (void)capture_finish(run->capture, NULL);
                 return st_error_errno(err, r, "cannot wait for CRIU");
         }
+        hooks_after_thaw(run->context);
         capture_result = capture_finish(run->capture, &capture_error);
         if (status != 0 || run->failure || (capture_result < 0 && !run->committed))
                 return fail(run, status, capture_result, capture_error, err);

@@ -99,19 +99,6 @@ int dump_fill_state(struct st_dump *dump, struct st_dump_next *next, struct st_e
         return st_dump_proceed(next, dump, err);
 }
 
-int dump_detect_io_uring(struct st_dump *dump, struct st_dump_next *next, struct st_error **err) {
-        const struct process_fds *urings = &dump_context(dump)->analysis->io_urings;
-
-        if (urings->n > 0) {
-                st_error_set(err, EOPNOTSUPP, "process %d uses io_uring (descriptor %d), which CRIU cannot dump",
-                             urings->items[0].pid, urings->items[0].fd);
-                st_error_hint(err, "turn io_uring off in the program's settings, "
-                                   "or by sysctl kernel.io_uring_disabled=2 before it starts");
-                return -EOPNOTSUPP;
-        }
-        return st_dump_proceed(next, dump, err);
-}
-
 int dump_external_files(struct st_dump *dump, struct st_dump_next *next, struct st_error **err) {
         const struct process_fds *pipes = &dump_context(dump)->analysis->external_pipes;
 
@@ -166,10 +153,26 @@ int dump_network(struct st_dump *dump, struct st_dump_next *next, struct st_erro
         return st_dump_proceed(next, dump, err);
 }
 
+/**
+ * Of CRIU.ManageCgroups "auto": a tree in cgroups of its own comes back to them (made again when they are gone), as
+ * plain CRIU does it; otherwise CRIU is spared the look at them. A frozen target's cgroup is the freezer's affair: a
+ * restore into it would stop halfway.
+ */
+int dump_cgroups(struct st_dump *dump, struct st_dump_next *next, struct st_error **err) {
+        Criu__CriuOpts *criu = dump->criu;
+        bool keep = dump_context(dump)->analysis->own_cgroups && isempty(criu->freeze_cgroup);
+
+        if (!criu->has_manage_cgroups_mode && !(criu->has_manage_cgroups && criu->manage_cgroups)) {
+                criu->has_manage_cgroups_mode = 1;
+                criu->manage_cgroups_mode = keep ? CRIU__CRIU_CG_MODE__SOFT : CRIU__CRIU_CG_MODE__IGNORE;
+        }
+        return st_dump_proceed(next, dump, err);
+}
+
 int dump_save_state(struct st_dump *dump, struct st_dump_next *next, struct st_error **err) {
         struct dump_context *context = dump_context(dump);
 
-        context->state = state_to_json(dump, context->analysis);
+        context->state = state_to_json(dump, context->analysis, context->criu ? context->criu->version : NULL);
         return st_dump_proceed(next, dump, err);
 }
 

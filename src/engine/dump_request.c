@@ -12,10 +12,9 @@
 #include "base/messages.h"
 #include "base/path.h"
 #include "base/text.h"
-#include "criu/options.h"
 #include "engine/dump_context.h"
 #include "engine/operation.h"
-#include "plugin/registry.h"
+#include "engine/request.h"
 
 /* CRIU's own default, 1 MiB, is less than many an unlinked log. */
 #define GHOST_LIMIT_DEFAULT 10000000
@@ -46,6 +45,9 @@ static char *default_name(const Daemon__DumpReq *req) {
 static int default_manage_cgroups(struct st_dump *dump, const char *mode, struct st_error **err) {
         const ProtobufCEnumDescriptor *modes = &criu__criu_cg_mode__descriptor;
         char name[16] = "";
+
+        if (streq(mode, "auto")) /* decided when the target is known: dump_cgroups() */
+                return 0;
 
         for (size_t i = 0; mode[i] && i + 1 < sizeof(name); i++)
                 name[i] = (mode[i] >= 'a' && mode[i] <= 'z') ? (char)(mode[i] - 'a' + 'A') : mode[i];
@@ -85,7 +87,8 @@ int dump_defaults(struct st_dump *dump, struct st_dump_next *next, struct st_err
         }
         context->leave_stopped = criu->has_leave_stopped && criu->leave_stopped;
         context->stop = !criu->leave_running && !context->leave_stopped;
-        if (!criu->has_ghost_limit || criu->ghost_limit == 0) {
+        context->ghost_limit_given = criu->has_ghost_limit && criu->ghost_limit != 0;
+        if (!context->ghost_limit_given) {
                 criu->has_ghost_limit = 1;
                 criu->ghost_limit = GHOST_LIMIT_DEFAULT;
         }
@@ -101,46 +104,43 @@ int dump_defaults(struct st_dump *dump, struct st_dump_next *next, struct st_err
         return st_dump_proceed(next, dump, err);
 }
 
-static bool type_exists(const char *type) {
-        if (streq(type, "process"))
-                return true;
-        const struct plugin_entry *plugin = registry_find(type);
-        return plugin && (registry_feature(plugin, ST_FEATURE_dump_command) ||
-                          registry_feature(plugin, ST_FEATURE_dump_handler) ||
-                          registry_feature(plugin, ST_FEATURE_dump_middleware));
-}
+/** In how many streams: as asked, or as configured; 0 means as many as is right, which is one file. */
+static int choose_streams(struct st_dump *dump, struct st_error **err) {
+        struct dump_context *context = dump_context(dump);
+        int64_t streams = dump->req->has_streams && dump->req->streams != 0
+                                  ? dump->req->streams
+                                  : st_arguments_int(st_operation_config(dump->operation), "Checkpoint.Streams");
 
-static int validate_off(const struct st_dump *dump, struct st_error **err) {
-        for (size_t i = 0; i < dump->req->n_off; i++)
-                if (!criu_options_boolean(dump->req->off[i]))
-                        return st_error_set(err, EINVAL, "%s cannot be forced off: it is no boolean option of CRIU",
-                                            dump->req->off[i]);
-        return 0;
+        if (streams < 0 || streams > IMAGE_STREAMS_MAX)
+                return st_error_set(err, EINVAL, "a checkpoint can be in 1 to %d streams, not in %lld",
+                                    IMAGE_STREAMS_MAX, (long long)streams);
+        context->streams = (unsigned)streams;
+        return image_check_streams(context->format, context->streams, err);
 }
 
 int dump_validate(struct st_dump *dump, struct st_dump_next *next, struct st_error **err) {
+        static const enum st_feature features[] = { ST_FEATURE_dump_command, ST_FEATURE_dump_handler,
+                                                    ST_FEATURE_dump_middleware, ST_FEATURE_COUNT };
         struct dump_context *context = dump_context(dump);
         const Daemon__DumpReq *req = dump->req;
         int r;
 
-        if (!type_exists(req->type)) {
-                st_error_set(err, EINVAL, "cannot dump a %s: no plugin for it is loaded", req->type);
-                st_error_hint(err, "see 'stasis features --errors'");
-                return -EINVAL;
-        }
+        r = request_check_type("dump", req->type, features, err);
+        if (r >= 0)
+                r = request_check_off(req->off, req->n_off, err);
+        if (r < 0)
+                return r;
         if (req->has_action && req->action != DAEMON__DUMP_ACTION__DUMP)
-                return st_error_set(err, EOPNOTSUPP, "freezing without a dump is not implemented");
-        if (req->has_streams && req->streams > 1)
-                return st_error_set(err, EOPNOTSUPP, "a checkpoint in %d streams is not implemented", req->streams);
+                return st_error_set(err, EINVAL, "unknown action %d", (int)req->action);
         if (!isempty(req->gpufreezetype))
                 return st_error_set(err, EOPNOTSUPP, "GPUFreezeType: GPUs are not supported");
         if (!path_is_name(req->name))
                 return st_error_set(err, EINVAL, "bad name '%s' for a checkpoint: it must be a single file name",
                                     req->name);
-        r = validate_off(dump, err);
+        r = image_format_from_text(req->compression, &context->format, err);
         if (r < 0)
                 return r;
-        r = image_format_from_text(req->compression, &context->format, err);
+        r = choose_streams(dump, err);
         if (r < 0)
                 return r;
         return st_dump_proceed(next, dump, err);
@@ -210,7 +210,7 @@ static int prepare_destination(struct st_dump *dump, const char *dir, struct st_
 /** Sets the final path; of a default name the first one that is free: NAME, NAME-2, …. */
 static int choose_destination(struct st_dump *dump, const char *dir, struct st_error **err) {
         struct dump_context *context = dump_context(dump);
-        const char *suffix = image_format_suffix(context->format);
+        const char *suffix = context->streams > 1 ? "" : image_format_suffix(context->format);
         struct stat st;
 
         for (unsigned i = 1; i <= DEFAULT_NAMES_MAX; i++) {

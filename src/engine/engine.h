@@ -21,6 +21,14 @@ int engine_dump(struct st_operation *operation, Daemon__DumpReq *req, Daemon__Du
 int engine_restore(struct st_operation *operation, Daemon__RestoreReq *req, Daemon__RestoreResp *resp, int *ret_pty,
                    struct st_error **err);
 
+/**
+ * src/engine/freeze.c: freezes or unfreezes without a dump (DumpReq.Action is not looked at). The answer's messages say
+ * how it was done, its state what the target is like then.
+ */
+int engine_freeze(struct st_operation *operation, Daemon__DumpReq *req, Daemon__DumpResp *resp, struct st_error **err);
+int engine_unfreeze(struct st_operation *operation, Daemon__DumpReq *req, Daemon__DumpResp *resp,
+                    struct st_error **err);
+
 /** src/engine/query.c */
 int engine_query(struct st_operation *operation, Daemon__QueryReq *req, Daemon__QueryResp *resp, struct st_error **err);
 

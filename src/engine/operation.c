@@ -106,6 +106,10 @@ pid_t operation_client(const struct st_operation *operation) {
         return operation->options.client;
 }
 
+bool operation_privileged(const struct st_operation *operation) {
+        return operation->options.privileged;
+}
+
 const char *operation_id(const struct st_operation *operation) {
         return operation->id;
 }

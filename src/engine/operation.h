@@ -22,7 +22,8 @@ struct operation_options {
         const char *id;       /* NULL: made */
         uid_t uid;
         gid_t gid;
-        pid_t client; /* who asked; 0: not known */
+        pid_t client;    /* who asked; 0: not known */
+        bool privileged; /* who asked may do what root may, whatever the UID: docs/security.md */
         bool no_server;
         int cancel_fd; /* polls readable when to be cancelled */
         operation_report report;
@@ -39,6 +40,9 @@ static inline void operation_freep(struct st_operation **operation) {
 
 /** The process that asked, in the daemon's PID namespace; 0: not known. */
 pid_t operation_client(const struct st_operation *operation);
+
+/** May who asked do what root may? */
+bool operation_privileged(const struct st_operation *operation);
 
 const char *operation_id(const struct st_operation *operation);
 

@@ -8,29 +8,33 @@
 #include "base/messages.h"
 #include "engine/chain.h"
 #include "engine/engine.h"
-#include "plugin/registry.h"
+#include "engine/request.h"
 
-/* Places in the list where the adapters of the request's type are slotted in. */
-enum restore_slot { BUILT_IN, TYPE_ADAPTERS_EARLY, TYPE_ADAPTERS_LATE, HANDLER };
+/* In the place of this the adapters or the handler of the request's type are slotted in. */
+#define BUILT_IN ST_FEATURE_COUNT
 
 /* The chain of a restore, outermost first: it mirrors the dump's. */
 static const struct restore_step {
         struct st_restore_adapter adapter;
-        enum restore_slot slot;
+        enum st_feature feature;
 } steps[] = {
         { { "defaults", restore_defaults }, BUILT_IN },
         { { "validate", restore_validate }, BUILT_IN },
         { { "pid file", restore_pid_file }, BUILT_IN },
         { { "storage", restore_storage }, BUILT_IN },
-        { { "type, early", NULL }, TYPE_ADAPTERS_EARLY },
+        { { "type, early", NULL }, ST_FEATURE_restore_middleware_early },
         { { "reload state", restore_reload_state }, BUILT_IN },
         { { "network options", restore_network }, BUILT_IN },
-        { { "type, late", NULL }, TYPE_ADAPTERS_LATE },
-        { { "check PIDs", restore_check_pids }, BUILT_IN },
+        { { "type, late", NULL }, ST_FEATURE_restore_middleware_late },
+        { { "check CRIU", restore_check_criu }, BUILT_IN },
+        { { "preflight", restore_preflight }, BUILT_IN },
+        { { "files", restore_files }, BUILT_IN },
+        { { "mounts", restore_mounts }, BUILT_IN },
         { { "inherit files", restore_inherit_files }, BUILT_IN },
         { { "terminal", restore_terminal }, BUILT_IN },
-        { { "check CRIU", restore_check_criu }, BUILT_IN },
-        { { "CRIU", restore_criu }, HANDLER },
+        { { "hooks", restore_hooks }, BUILT_IN },
+        { { "continue", restore_continue }, BUILT_IN },
+        { { "CRIU", restore_criu }, ST_FEATURE_restore_handler },
 };
 
 void restore_message(struct st_restore *restore, const char *format, ...) {
@@ -41,10 +45,7 @@ void restore_message(struct st_restore *restore, const char *format, ...) {
 }
 
 bool restore_forced_off(const struct st_restore *restore, const char *option) {
-        for (size_t i = 0; i < restore->req->n_off; i++)
-                if (streq(restore->req->off[i], option))
-                        return true;
-        return false;
+        return request_is_off(restore->req->off, restore->req->n_off, option);
 }
 
 int st_restore_inherit_fd(struct st_restore *restore, int fd, const char *key, struct st_error **err) {
@@ -66,41 +67,12 @@ int st_restore_inherit_fd(struct st_restore *restore, int fd, const char *key, s
         return 0;
 }
 
-static int add_type_adapters(const char *plugin, const void *value, void *userdata, struct st_error **err) {
-        const struct st_restore_adapters *adapters = value;
-
-        for (size_t i = 0; i < adapters->n; i++) {
-                int r = chain_add_restore(userdata, plugin, &adapters->adapters[i], err);
-                if (r < 0)
-                        return r;
-        }
-        return 0;
-}
-
-static int add_handler(const char *plugin, const void *value, void *userdata, struct st_error **err) {
-        return chain_add_restore(userdata, plugin, value, err);
-}
-
-/** Adds what a plugin has for a place in the list. @return -EOPNOTSUPP when the place stays empty */
-static int add_slot(struct chain *chain, enum restore_slot slot, const char *type) {
-        switch (slot) {
-        case TYPE_ADAPTERS_EARLY:
-                return feature_if_available(restore_middleware_early, add_type_adapters, chain, NULL, type);
-        case TYPE_ADAPTERS_LATE:
-                return feature_if_available(restore_middleware_late, add_type_adapters, chain, NULL, type);
-        case HANDLER:
-                return feature_if_available(restore_handler, add_handler, chain, NULL, type);
-        default:
-                return -EOPNOTSUPP;
-        }
-}
-
 static int build_chain(struct chain *chain, const char *type, struct st_error **err) {
-        bool process = streq(type, "process");
-
         for (size_t i = 0; i < ELEMENTSOF(steps); i++) {
-                int r = process ? -EOPNOTSUPP : add_slot(chain, steps[i].slot, type);
+                int r = -EOPNOTSUPP;
 
+                if (steps[i].feature != BUILT_IN)
+                        r = chain_add_feature(chain, steps[i].feature, type, err);
                 if (r == -EOPNOTSUPP)
                         r = steps[i].adapter.run ? chain_add_restore(chain, NULL, &steps[i].adapter, err) : 0;
                 if (r < 0)

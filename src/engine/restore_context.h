@@ -39,8 +39,12 @@ int restore_pid_file(struct st_restore *restore, struct st_restore_next *next, s
 int restore_storage(struct st_restore *restore, struct st_restore_next *next, struct st_error **err);
 int restore_reload_state(struct st_restore *restore, struct st_restore_next *next, struct st_error **err);
 int restore_network(struct st_restore *restore, struct st_restore_next *next, struct st_error **err);
-int restore_check_pids(struct st_restore *restore, struct st_restore_next *next, struct st_error **err);
+int restore_preflight(struct st_restore *restore, struct st_restore_next *next, struct st_error **err);
+int restore_files(struct st_restore *restore, struct st_restore_next *next, struct st_error **err);
+int restore_mounts(struct st_restore *restore, struct st_restore_next *next, struct st_error **err);
 int restore_inherit_files(struct st_restore *restore, struct st_restore_next *next, struct st_error **err);
 int restore_terminal(struct st_restore *restore, struct st_restore_next *next, struct st_error **err);
 int restore_check_criu(struct st_restore *restore, struct st_restore_next *next, struct st_error **err);
+int restore_hooks(struct st_restore *restore, struct st_restore_next *next, struct st_error **err);
+int restore_continue(struct st_restore *restore, struct st_restore_next *next, struct st_error **err);
 int restore_criu(struct st_restore *restore, struct st_restore_next *next, struct st_error **err);

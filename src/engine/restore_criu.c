@@ -22,6 +22,7 @@
 #include "engine/memory_budget.h"
 #include "engine/operation.h"
 #include "engine/restore_context.h"
+#include "engine/restore_directory.h"
 #include "image/serve.h"
 
 /* After its stream was closed CRIU ends by itself within 100 ms; it is asked again, then made to. */
@@ -33,7 +34,7 @@
 
 struct run {
         struct restore_context *context;
-        struct serve *serve;
+        struct serve *serve; /* NULL: CRIU reads from a directory */
         int pidfd;
         pid_t criu;
         struct st_error *failure;
@@ -68,8 +69,11 @@ static int supervise(struct run *run, int *ret_status, struct st_error **err) {
                         return r < 0 ? st_error_errno(err, r, "cannot wait for CRIU") : 0;
                 } else if (n > 0 && polled[1].revents) {
                         (void)st_operation_check_cancelled(run->context->restore.operation, &run->failure);
-                        serve_abort(run->serve);
                         timeout = CRIU_TERM_AFTER_MS;
+                        if (run->serve)
+                                serve_abort(run->serve);
+                        else
+                                (void)pidfd_send_signal(run->pidfd, SIGTERM, NULL, 0);
                 }
         }
 }
@@ -132,10 +136,13 @@ static int fail(struct run *run, int status, int serve_result, struct st_error *
         if (serve_result < 0 && serve_result != -EPIPE && serve_result != -ECONNRESET && serve_result != -ENOTCONN)
                 st_error_move(err, TAKE_PTR(serve_error));
         st_error_free(serve_error);
-        return criu_fail(st_operation_work_dir(context->restore.operation), CRIU_RESTORE, status, name, 0, err);
+        int64_t keep = st_arguments_int(st_operation_config(context->restore.operation), "Log.KeepFailed");
+
+        return criu_fail(st_operation_work_dir(context->restore.operation), CRIU_RESTORE, status, name, 0,
+                         keep > 0 ? (size_t)keep : 0, err);
 }
 
-static int start(struct run *run, const char *pid_file, struct st_error **err) {
+static int start(struct run *run, const char *pid_file, const char *images_dir, struct st_error **err) {
         struct restore_context *context = run->context;
         const Criu__CriuOpts *criu_options = context->restore.criu;
         struct criu_run criu = {
@@ -143,6 +150,7 @@ static int start(struct run *run, const char *pid_file, struct st_error **err) {
                 .operation = CRIU_RESTORE,
                 .options = criu_options,
                 .work_dir = st_operation_work_dir(context->restore.operation),
+                .images_dir = images_dir,
                 .leave_stopped = criu_options->has_leave_stopped && criu_options->leave_stopped,
                 .pid_file = pid_file,
                 .fds = context->fds,
@@ -151,33 +159,40 @@ static int start(struct run *run, const char *pid_file, struct st_error **err) {
                 .lock_fd = operation_lock_fd(context->restore.operation),
         };
         uint64_t budget = memory_budget(st_operation_config(context->restore.operation));
-        int r;
+        int r = 0;
 
         (void)prctl(PR_SET_CHILD_SUBREAPER, 1);
-        r = serve_start(context->image, criu.work_dir, budget, getenv("TMPDIR") ?: "/var/tmp", on_served, run,
-                        &run->serve, err);
+        if (!images_dir)
+                r = serve_start(context->image, criu.work_dir, budget, getenv("TMPDIR") ?: "/var/tmp", on_served, run,
+                                &run->serve, err);
         if (r < 0)
                 return r;
         run->criu = criu_start(&criu, &run->pidfd, err);
         if (run->criu < 0) {
-                serve_abort(run->serve);
-                (void)serve_finish(run->serve, NULL);
+                if (run->serve) {
+                        serve_abort(run->serve);
+                        (void)serve_finish(run->serve, NULL);
+                }
                 return (int)run->criu;
         }
         return 0;
 }
 
 static int run_criu(struct run *run, const char *pid_file, struct st_error **err) {
+        _cleanup_(restore_directory_freep) char *images_dir = NULL;
         struct st_error *serve_error = NULL;
-        int status = 0, serve_result, r;
+        int status = 0, serve_result = 0, r;
 
-        r = start(run, pid_file, err);
+        r = restore_directory(run->context, &images_dir, err);
+        if (r >= 0)
+                r = start(run, pid_file, images_dir, err);
         if (r < 0)
                 return r;
         r = supervise(run, &status, err);
-        if (r < 0)
+        if (r < 0 && run->serve)
                 serve_abort(run->serve);
-        serve_result = serve_finish(run->serve, &serve_error);
+        if (run->serve)
+                serve_result = serve_finish(run->serve, &serve_error);
         if (r < 0) {
                 st_error_free(serve_error);
                 return r;

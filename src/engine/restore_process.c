@@ -10,56 +10,18 @@
 
 #include "base/cleanup.h"
 #include "base/memory.h"
-#include "base/path.h"
+#include "base/messages.h"
 #include "base/text.h"
 #include "engine/restore_context.h"
+#include "engine/restore_output.h"
 #include "process/proc.h"
 
-/* A zombie whose parent reaps late (PID 1 of some machines takes seconds) is worth a moment. */
-#define ZOMBIE_WAIT_MS 10000
-#define ZOMBIE_STEP_MS 20
-
-/**
- * Who holds a PID that is needed; NULL: it is free. While only zombies hold it, it is waited for.
- *
- * @param budget_ms what is left of the wait, for all PIDs together
- */
-static int find_holder(struct st_restore *restore, pid_t pid, int *budget_ms, char **ret, struct st_error **err) {
-        for (;;) {
-                /* Asked first: a zombie may be reaped between the two. */
-                bool zombies = proc_pid_is_of_zombies(pid);
-                _cleanup_free_ char *holder = proc_describe_pid(pid);
-                int r = st_operation_check_cancelled(restore->operation, err);
-
-                if (r < 0)
-                        return r;
-                if (!holder || *budget_ms <= 0 || !zombies) {
-                        *ret = TAKE_PTR(holder);
-                        return 0;
-                }
-                (void)poll(NULL, 0, ZOMBIE_STEP_MS);
-                *budget_ms -= ZOMBIE_STEP_MS;
-        }
-}
-
-int restore_check_pids(struct st_restore *restore, struct st_restore_next *next, struct st_error **err) {
+int restore_mounts(struct st_restore *restore, struct st_restore_next *next, struct st_error **err) {
         const struct saved_state *saved = restore_context(restore)->saved;
-        int budget_ms = ZOMBIE_WAIT_MS;
 
-        for (size_t i = 0; saved && i < saved->n_tasks; i++) {
-                _cleanup_free_ char *holder = NULL;
-                pid_t pid = saved->tasks[i].pid;
-                int r = find_holder(restore, pid, &budget_ms, &holder, err);
-
-                if (r < 0)
-                        return r;
-                if (holder) {
-                        st_error_set(err, EEXIST, "PID %d is taken by %s", pid, holder);
-                        st_error_hint(err, "end that process first, or restore in a new PID namespace: "
-                                           "'unshare --pid --fork --mount-proc'");
-                        return -EEXIST;
-                }
-        }
+        /* A mount namespace is built anew on the root that CRIU is told; without one it does not begin. */
+        if (saved && saved->own_mounts && isempty(restore->criu->root))
+                message_set_string(&restore->criu->root, "/");
         return st_restore_proceed(next, restore, err);
 }
 
@@ -87,12 +49,8 @@ static int replacement(struct st_restore *restore, const struct process_fd *pipe
         }
         if (!state_pipe_is_output(pipe))
                 return -ENOENT;
-        if (!isempty(out)) {
-                _cleanup_free_ char *path = path_absolute(out);
-
-                fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0600);
-                return fd >= 0 ? fd : st_error_errno(err, errno, "cannot open %s", path);
-        }
+        if (!isempty(out))
+                return restore_open_output(restore, err);
         st_error_set(err, EINVAL, "descriptor %d of process %d was a pipe to a process outside the checkpoint",
                      pipe->fd, pipe->pid);
         st_error_hint(err, "say with --out FILE where its output shall go");
@@ -180,14 +138,12 @@ static void use_terminal(struct restore_context *context, const int fds[3]) {
 
 /** Can --out be written? Asked before anything runs whose output would go there. */
 static int check_out(const struct st_restore *restore, struct st_error **err) {
-        _cleanup_free_ char *path = NULL;
         _cleanup_close_ int fd = -EBADF;
 
         if (isempty(restore->req->log))
                 return 0;
-        path = path_absolute(restore->req->log);
-        fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0600);
-        return fd >= 0 ? 0 : st_error_errno(err, errno, "cannot open %s", path);
+        fd = restore_open_output(restore, err);
+        return fd < 0 ? fd : 0;
 }
 
 int restore_terminal(struct st_restore *restore, struct st_restore_next *next, struct st_error **err) {

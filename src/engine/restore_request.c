@@ -3,6 +3,7 @@
 /* Adapters of the restore for the request and the checkpoint: defaults, validation, PID file, storage, state. */
 
 #include <fcntl.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/io.h"
@@ -11,8 +12,9 @@
 #include "base/path.h"
 #include "base/text.h"
 #include "criu/options.h"
+#include "engine/request.h"
 #include "engine/restore_context.h"
-#include "plugin/registry.h"
+#include "engine/restore_output.h"
 
 int restore_defaults(struct st_restore *restore, struct st_restore_next *next, struct st_error **err) {
         Criu__CriuOpts *criu = restore->criu;
@@ -24,24 +26,18 @@ int restore_defaults(struct st_restore *restore, struct st_restore_next *next, s
         return st_restore_proceed(next, restore, err);
 }
 
-static bool type_exists(const char *type) {
-        if (streq(type, "process"))
-                return true;
-        const struct plugin_entry *plugin = registry_find(type);
-        return plugin && (registry_feature(plugin, ST_FEATURE_restore_command) ||
-                          registry_feature(plugin, ST_FEATURE_restore_handler) ||
-                          registry_feature(plugin, ST_FEATURE_restore_middleware_early) ||
-                          registry_feature(plugin, ST_FEATURE_restore_middleware_late));
-}
-
 int restore_validate(struct st_restore *restore, struct st_restore_next *next, struct st_error **err) {
+        static const enum st_feature features[] = { ST_FEATURE_restore_command, ST_FEATURE_restore_handler,
+                                                    ST_FEATURE_restore_middleware_early,
+                                                    ST_FEATURE_restore_middleware_late, ST_FEATURE_COUNT };
         const Daemon__RestoreReq *req = restore->req;
+        int r;
 
-        if (!type_exists(req->type)) {
-                st_error_set(err, EINVAL, "cannot restore a %s: no plugin for it is loaded", req->type);
-                st_error_hint(err, "see 'stasis features --errors'");
-                return -EINVAL;
-        }
+        r = request_check_type("restore", req->type, features, err);
+        if (r >= 0)
+                r = request_check_off(req->off, req->n_off, err);
+        if (r < 0)
+                return r;
         if (!isempty(req->gpuid))
                 return st_error_set(err, EOPNOTSUPP, "GPUID: GPUs are not supported");
         if (isempty(req->path) && req->details && !isempty(req->details->jid))
@@ -53,10 +49,6 @@ int restore_validate(struct st_restore *restore, struct st_restore_next *next, s
         }
         if ((req->has_attachable && req->attachable) || (req->has_waitfirstmaster && req->waitfirstmaster))
                 return st_error_set(err, EOPNOTSUPP, "restoring a process to attach to is not implemented");
-        for (size_t i = 0; i < req->n_off; i++)
-                if (!criu_options_boolean(req->off[i]))
-                        return st_error_set(err, EINVAL, "%s cannot be forced off: it is no boolean option of CRIU",
-                                            req->off[i]);
         return st_restore_proceed(next, restore, err);
 }
 
@@ -64,7 +56,7 @@ int restore_pid_file(struct st_restore *restore, struct st_restore_next *next, s
         _cleanup_free_ char *path = NULL, *directory = NULL, *text = NULL;
         int r;
 
-        if (isempty(restore->req->pidfile))
+        if (isempty(restore->req->pidfile) || (restore->req->has_check && restore->req->check))
                 return st_restore_proceed(next, restore, err);
 
         /* What cannot be written afterwards must be known before. */
@@ -77,6 +69,8 @@ int restore_pid_file(struct st_restore *restore, struct st_restore_next *next, s
                 return r;
         text = xasprintf("%d\n", restore->pid);
         r = io_replace_file(path, text, strlen(text), 0644, false);
+        if (r == 0 && lchown(path, restore_owner_uid(restore), restore_owner_gid(restore)) < 0)
+                r = -errno;
         if (r < 0)
                 restore_message(restore, "cannot write the PID file %s: %s", path, strerror(-r));
         return 0;
@@ -116,14 +110,8 @@ static int merge_saved_options(struct st_restore *restore, const Criu__CriuOpts 
         message_freep(&given);
         if (r < 0)
                 return r;
-        if (restore_forced_off(restore, "shell_job"))
-                criu->has_shell_job = criu->shell_job = 0;
-        if (restore_forced_off(restore, "tcp_established"))
-                criu->has_tcp_established = criu->tcp_established = 0;
-        if (restore_forced_off(restore, "ext_unix_sk"))
-                criu->has_ext_unix_sk = criu->ext_unix_sk = 0;
-        if (restore_forced_off(restore, "file_locks"))
-                criu->has_file_locks = criu->file_locks = 0;
+        for (size_t i = 0; i < restore->req->n_off; i++)
+                criu_options_clear(criu, restore->req->off[i]);
         return 0;
 }
 
@@ -133,7 +121,7 @@ int restore_reload_state(struct st_restore *restore, struct st_restore_next *nex
         int r;
 
         r = image_read(context->image, IMAGE_STATE, &text, NULL, err);
-        if (r == -ENOENT && !image_verified(context->image)) {
+        if (r == -ENOENT) { /* made by plain CRIU, or imported from that */
                 if (err)
                         *err = st_error_free(*err);
                 return st_restore_proceed(next, restore, err);

@@ -8,27 +8,29 @@
 #include "base/memory.h"
 #include "base/path.h"
 #include "base/text.h"
+#include "image/image.h"
 
 #ifndef STASIS_SYSCONFDIR
 #define STASIS_SYSCONFDIR "/etc/stasis"
 #endif
 
+#define SOCKET_PATH "/run/stasis.sock"
 #define LEVELS "error|warn|info|debug"
 
 const struct st_option settings_global[] = {
         { .flag = "address",
           .type = ST_OPTION_STRING,
           .key = "Address",
-          .fallback = "/run/stasis.sock",
-          .value_name = "PATH",
-          .help = "where the daemon listens" },
+          .fallback = SOCKET_PATH,
+          .value_name = "ADDRESS",
+          .help = "where the daemon listens: a path, or HOST:PORT with --protocol tcp" },
         { .flag = "protocol",
           .type = ST_OPTION_STRING,
           .key = "Protocol",
           .fallback = "unix",
           .value_name = "NAME",
-          .help = "how to reach the daemon",
-          .choices = "unix" },
+          .help = "how to reach the daemon; tcp is encrypted and needs TLS.Cert, TLS.Key and TLS.CA",
+          .choices = "unix|tcp" },
         { .flag = "profiling",
           .type = ST_OPTION_BOOL,
           .key = "Profiling.Enabled",
@@ -55,8 +57,22 @@ const struct st_option settings_dump[] = {
           .key = "Checkpoint.Compression",
           .fallback = "zstd",
           .value_name = "NAME",
-          .help = "how the checkpoint is stored: 'none' is a directory of CRIU's images",
-          .choices = "none|zstd" },
+          .help = "how the checkpoint is stored: 'none' is a directory of CRIU's images, all others are a tar archive",
+          .choices = IMAGE_FORMATS },
+        { .flag = "streams",
+          .type = ST_OPTION_INT,
+          .key = "Checkpoint.Streams",
+          .fallback = "0",
+          .value_name = "N",
+          .help = "write an archive as a directory of N archives at the same time; 0: one file" },
+        { .flag = "files",
+          .type = ST_OPTION_STRING,
+          .key = "Checkpoint.Files",
+          .fallback = "auto",
+          .value_name = "HOW",
+          .help = "what is kept of the files that the target can write to: 'record' size and times, 'copy' the content "
+                  "too, 'auto' that of small ones",
+          .choices = "auto|record|copy|none" },
         { .flag = "leave-running",
           .type = ST_OPTION_BOOL,
           .key = "CRIU.LeaveRunning",
@@ -81,6 +97,11 @@ const struct st_option settings_keys[] = {
           .key = "Checkpoint.StreamMemoryLimit",
           .help = "memory that a dump may take to store a process faster than the disk does; not set: half of what is "
                   "available" },
+        { .type = ST_OPTION_SIZE,
+          .key = "Checkpoint.FilesLimit",
+          .fallback = "1M",
+          .help = "open files up to this size are kept with their content (Checkpoint.Files: auto), all together up to "
+                  "16 times of it; 0: none" },
         { .type = ST_OPTION_BOOL,
           .key = "Profiling.Detailed",
           .fallback = "true",
@@ -97,17 +118,48 @@ const struct st_option settings_keys[] = {
         { .type = ST_OPTION_STRING, .key = "CRIU.BinaryPath", .help = "the criu to use; not set: found in PATH" },
         { .type = ST_OPTION_STRING,
           .key = "CRIU.ManageCgroups",
-          .fallback = "ignore",
-          .help = "how CRIU treats cgroups (criu(8), --manage-cgroups)",
-          .choices = "ignore|none|props|soft|full|strict|default" },
+          .fallback = "auto",
+          .help = "how CRIU treats cgroups (criu(8), --manage-cgroups); auto: soft for a target in others than stasis",
+          .choices = "auto|ignore|none|props|soft|full|strict|default" },
         { .type = ST_OPTION_INT,
           .key = "CRIU.LogLevel",
           .fallback = "4",
           .help = "how much CRIU logs",
           .choices = "1|2|3|4" },
+        { .type = ST_OPTION_INT,
+          .key = "Log.KeepFailed",
+          .fallback = "100",
+          .help = "how many logs of failed operations are kept in the log directory" },
         { .type = ST_OPTION_STRING,
           .key = "Plugins.LibDir",
           .help = "directory of the plugins; not set: that of the installation" },
+        { .type = ST_OPTION_STRING,
+          .key = "Socket.Group",
+          .help = "group that may use the daemon's UNIX socket; its members may do what root may" },
+        { .type = ST_OPTION_STRING,
+          .key = "Socket.Path",
+          .fallback = SOCKET_PATH,
+          .help = "the daemon's UNIX socket when Address is one of TCP" },
+        { .type = ST_OPTION_STRING,
+          .key = "TLS.Cert",
+          .help = "certificate of this daemon or client, PEM, with those between it and the CA" },
+        { .type = ST_OPTION_STRING, .key = "TLS.Key", .help = "its private key, PEM, readable by nobody else" },
+        { .type = ST_OPTION_STRING, .key = "TLS.CA", .help = "certificates, PEM, that sign those of the other side" },
+        { .type = ST_OPTION_LIST,
+          .key = "TLS.Root",
+          .help = "common names (CN) of the clients that may do what root may" },
+        { .type = ST_OPTION_LIST,
+          .key = "Hooks.PreDump",
+          .help = "programs to run before a dump freezes its target; when one fails there is no dump" },
+        { .type = ST_OPTION_LIST,
+          .key = "Hooks.PostThaw",
+          .help = "programs to run when the target runs again, before the checkpoint is written; always" },
+        { .type = ST_OPTION_LIST, .key = "Hooks.PostDump", .help = "programs to run after a dump, also a failed one" },
+        { .type = ST_OPTION_LIST, .key = "Hooks.PostRestore", .help = "programs to run after a restore" },
+        { .type = ST_OPTION_INT,
+          .key = "Hooks.Timeout",
+          .fallback = "30",
+          .help = "seconds that such a program may take" },
         ST_OPTION_END,
 };
 
@@ -162,6 +214,25 @@ int settings_load(const struct option_tables *extra, const char *config_dir, str
                 return r;
         *ret = TAKE_PTR(arguments);
         return 0;
+}
+
+bool settings_is_tcp(const struct st_arguments *config) {
+        return streq(st_arguments_string(config, "Protocol"), "tcp");
+}
+
+const char *settings_socket_path(const struct st_arguments *config) {
+        const char *address = st_arguments_string(config, "Address");
+        bool is_path = strchr(address, '/') || !strchr(address, ':');
+
+        return settings_is_tcp(config) || !is_path ? st_arguments_string(config, "Socket.Path") : address;
+}
+
+bool settings_prefers_socket(const struct st_arguments *config) {
+        for (const struct st_option *row = settings_global; row->flag; row++)
+                if ((streq(row->key, "Address") || streq(row->key, "Protocol")) &&
+                    arguments_origin(config, row) > ORIGIN_FILE)
+                        return !settings_is_tcp(config);
+        return !settings_is_tcp(config) || access(settings_socket_path(config), W_OK) == 0;
 }
 
 int settings_from_json(const char *json, struct st_arguments **ret, struct st_error **err) {

@@ -3,6 +3,8 @@
 
 /* The configuration of stasis: ONE table of keys (settings.c), some of which are flags too. */
 
+#include <stdbool.h>
+
 #include <stasis/option.h>
 
 #include "base/options.h"
@@ -26,6 +28,18 @@ int settings_load(const struct option_tables *extra, const char *config_dir, str
 
 /** The configuration directory in effect; malloc'ed. */
 char *settings_directory(const char *config_dir);
+
+/** Is the daemon reached by TCP? */
+bool settings_is_tcp(const struct st_arguments *config);
+
+/** The path of the daemon's UNIX socket, which it has also with TCP; owned by the arguments. */
+const char *settings_socket_path(const struct st_arguments *config);
+
+/**
+ * Is a client to use the UNIX socket? With Protocol tcp in the configuration file, too, where the daemon of that
+ * configuration runs: its socket is there. A flag or variable that names Protocol or Address is obeyed.
+ */
+bool settings_prefers_socket(const struct st_arguments *config);
 
 /** The configuration from the JSON of arguments_to_json(), as a worker gets it. */
 int settings_from_json(const char *json, struct st_arguments **ret, struct st_error **err);

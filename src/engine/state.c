@@ -2,6 +2,7 @@
 #include "engine/state.h"
 
 #include <jansson.h>
+#include <sys/stat.h>
 #include <time.h>
 
 #include "base/cleanup.h"
@@ -9,7 +10,9 @@
 #include "base/messages.h"
 #include "base/text.h"
 #include "base/version.h"
-#include "process/proc.h"
+#include "process/host.h"
+#include "process/parse.h"
+#include "process/threads.h"
 
 #define STATE_VERSION 1
 
@@ -17,15 +20,43 @@
 #define TASKS_MAX 4194304
 #define PIPES_MAX 1048576
 
+static int add_thread(const struct thread *thread, void *userdata) {
+        json_array_append_new(userdata, json_integer(thread->tid));
+        return 0;
+}
+
+/** The threads of a process but its first one. */
+static json_t *threads_to_json(const struct process_task *task) {
+        _cleanup_close_ int proc_fd = task->threads > 1 ? proc_open(task->pid) : -EBADF;
+        json_t *threads = json_array(), *item;
+        size_t i;
+
+        if (proc_fd >= 0)
+                (void)threads_each(proc_fd, add_thread, threads);
+        json_array_foreach(threads, i, item) if (json_integer_value(item) == task->pid) {
+                json_array_remove(threads, i);
+                break;
+        }
+        return threads;
+}
+
 static json_t *tasks_to_json(const struct process_analysis *analysis) {
         json_t *tasks = json_array();
 
         for (size_t i = 0; i < analysis->n_tasks; i++) {
                 const struct process_task *task = &analysis->tasks[i];
-                json_array_append_new(tasks, json_pack("{s:i,s:i,s:i,s:I}", "pid", task->pid, "pgid", task->pgid, "sid",
-                                                       task->sid, "start", (json_int_t)task->start_time));
+                json_array_append_new(tasks, json_pack("{s:i,s:i,s:i,s:I,s:o}", "pid", task->pid, "pgid", task->pgid,
+                                                       "sid", task->sid, "start", (json_int_t)task->start_time,
+                                                       "threads", threads_to_json(task)));
         }
         return tasks;
+}
+
+static bool in_other_pid_namespace(pid_t pid) {
+        _cleanup_free_ char *path = xasprintf("/proc/%d/ns/pid", pid);
+        struct stat own, other;
+
+        return stat("/proc/self/ns/pid", &own) == 0 && stat(path, &other) == 0 && own.st_ino != other.st_ino;
 }
 
 static json_t *ptys_to_json(const struct process_analysis *analysis) {
@@ -44,6 +75,15 @@ static json_t *pipes_to_json(const struct process_fds *pipes) {
                 json_array_append_new(list, json_pack("{s:i,s:i,s:I,s:b}", "pid", pipe->pid, "fd", pipe->fd, "inode",
                                                       (json_int_t)pipe->inode, "writable", pipe->writable));
         }
+        return list;
+}
+
+static json_t *stopped_to_json(const struct process_analysis *analysis) {
+        json_t *list = json_array();
+
+        for (size_t i = 0; i < analysis->n_tasks; i++)
+                if (analysis->tasks[i].stopped_by_us > 0)
+                        json_array_append_new(list, json_integer(analysis->tasks[i].stopped_by_us));
         return list;
 }
 
@@ -88,16 +128,41 @@ static int criu_from_json(json_t *object, struct saved_state *saved, struct st_e
         return 0;
 }
 
-char *state_to_json(const struct st_dump *dump, const struct process_analysis *analysis) {
+char *state_to_json(const struct st_dump *dump, const struct process_analysis *analysis, const char *criu_version) {
+        _cleanup_free_ char *cpu_flags = host_cpu_flags();
         json_t *root = json_pack("{s:i,s:s,s:s,s:I,s:s,s:o,s:o,s:o,s:o,s:o}", "version", STATE_VERSION, "stasis",
                                  STASIS_VERSION, "type", dump->req->type, "time", (json_int_t)time(NULL), "boot",
                                  proc_boot_id(), "criu", criu_to_json(dump->criu), "state",
                                  message_to_json(&dump->state->base), "tasks", tasks_to_json(analysis), "ptys",
                                  ptys_to_json(analysis), "pipes", pipes_to_json(&analysis->external_pipes));
+        if (criu_version)
+                json_object_set_new(root, "criu_version", json_string(criu_version));
+        if (cpu_flags)
+                json_object_set_new(root, "cpu_flags", json_string(cpu_flags));
+        if (in_other_pid_namespace(dump->pid))
+                json_object_set_new(root, "pid_namespace", json_true());
+        if (analysis->own_mounts)
+                json_object_set_new(root, "own_mounts", json_true());
+        if (analysis->huge_pages)
+                json_object_set_new(root, "huge_pages", json_true());
+        json_object_set_new(root, "stopped_by_us", stopped_to_json(analysis));
         char *text = json_dumps(root, JSON_COMPACT);
 
         json_decref(root);
         return text;
+}
+
+/** Absent in older checkpoints. */
+static int threads_from_json(json_t *list, struct saved_task *task, struct st_error **err) {
+        size_t n = json_array_size(list), i;
+        json_t *item;
+
+        if (n > TASKS_MAX)
+                return st_error_set(err, EBADMSG, "a task has %zu threads", n);
+        task->threads = xcalloc(n + 1, sizeof(*task->threads));
+        json_array_foreach(list, i, item) task->threads[i] = (pid_t)json_integer_value(item);
+        task->n_threads = n;
+        return 0;
 }
 
 static int tasks_from_json(json_t *list, struct saved_state *saved, struct st_error **err) {
@@ -109,15 +174,21 @@ static int tasks_from_json(json_t *list, struct saved_state *saved, struct st_er
         saved->tasks = xcalloc(n, sizeof(*saved->tasks));
         json_array_foreach(list, i, item) {
                 struct saved_task *task = &saved->tasks[i];
+                json_int_t start = 0;
+                json_t *threads = NULL;
                 json_error_t why;
 
-                if (json_unpack_ex(item, &why, 0, "{s:i,s:i,s:i}", "pid", &task->pid, "pgid", &task->pgid, "sid",
-                                   &task->sid) < 0)
+                saved->n_tasks = i + 1;
+                if (json_unpack_ex(item, &why, 0, "{s:i,s:i,s:i,s?I,s?o}", "pid", &task->pid, "pgid", &task->pgid,
+                                   "sid", &task->sid, "start", &start, "threads", &threads) < 0)
                         return st_error_set(err, EBADMSG, "a task is not readable: %s", why.text);
                 if (task->pid <= 0 || task->pgid < 0 || task->sid < 0)
                         return st_error_set(err, EBADMSG, "a task has the PID %d", task->pid);
+                task->start = start > 0 ? (uint64_t)start : 0;
+                int r = threads_from_json(threads, task, err);
+                if (r < 0)
+                        return r;
         }
-        saved->n_tasks = n;
         return 0;
 }
 
@@ -156,6 +227,41 @@ static int ptys_from_json(json_t *list, struct saved_state *saved, struct st_err
         return 0;
 }
 
+/** What older checkpoints do not have. */
+static void parse_optional(json_t *root, struct saved_state *saved) {
+        const char *boot = NULL, *criu_version = NULL, *cpu_flags = NULL;
+        int pid_namespace = false, huge_pages = false, own_mounts = false;
+
+        (void)json_unpack(root, "{s?s,s?s,s?s,s?b,s?b,s?b}", "boot", &boot, "criu_version", &criu_version, "cpu_flags",
+                          &cpu_flags, "pid_namespace", &pid_namespace, "huge_pages", &huge_pages, "own_mounts",
+                          &own_mounts);
+        saved->boot = xstrdup(boot);
+        saved->criu_version = xstrdup(criu_version);
+        saved->cpu_flags = xstrdup(cpu_flags);
+        saved->pid_namespace = pid_namespace;
+        saved->huge_pages = huge_pages;
+        saved->own_mounts = own_mounts;
+}
+
+/** Absent in older checkpoints: then nobody was stopped by us. */
+static int stopped_from_json(json_t *list, struct saved_state *saved, struct st_error **err) {
+        size_t n = json_array_size(list), i;
+        json_t *item;
+
+        if (n > TASKS_MAX)
+                return st_error_set(err, EBADMSG, "it names %zu stopped tasks", n);
+        saved->stopped_by_us = xcalloc(n + 1, sizeof(*saved->stopped_by_us));
+        json_array_foreach(list, i, item) {
+                json_int_t pid = json_integer_value(item);
+
+                if (pid <= 0 || pid > INT32_MAX)
+                        return st_error_set(err, EBADMSG, "a stopped task has no PID");
+                saved->stopped_by_us[i] = (pid_t)pid;
+        }
+        saved->n_stopped_by_us = n;
+        return 0;
+}
+
 static int parse(json_t *root, struct saved_state *saved, struct st_error **err) {
         json_t *criu, *state, *tasks, *ptys, *pipes;
         const char *type;
@@ -169,6 +275,7 @@ static int parse(json_t *root, struct saved_state *saved, struct st_error **err)
                 return st_error_set(err, EOPNOTSUPP, "it was written by a newer stasis (version %d, this one knows %d)",
                                     version, STATE_VERSION);
         saved->type = xstrdup(type);
+        parse_optional(root, saved);
         saved->state = message_new(&daemon__process_state__descriptor);
         r = criu_from_json(criu, saved, err);
         if (r >= 0)
@@ -179,6 +286,8 @@ static int parse(json_t *root, struct saved_state *saved, struct st_error **err)
                 r = ptys_from_json(ptys, saved, err);
         if (r >= 0)
                 r = pipes_from_json(pipes, saved, err);
+        if (r >= 0)
+                r = stopped_from_json(json_object_get(root, "stopped_by_us"), saved, err);
         return r;
 }
 
@@ -204,9 +313,15 @@ struct saved_state *saved_state_free(struct saved_state *saved) {
         free(saved->type);
         message_freep(&saved->criu);
         message_freep(&saved->state);
+        for (size_t i = 0; i < saved->n_tasks; i++)
+                free(saved->tasks[i].threads);
         free(saved->tasks);
+        free(saved->boot);
+        free(saved->criu_version);
+        free(saved->cpu_flags);
         free(saved->ptys);
         free(saved->pipes);
+        free(saved->stopped_by_us);
         free(saved);
         return NULL;
 }

@@ -7,8 +7,10 @@
  *   { "version": 1, "stasis": "0.1.0", "type": "process", "time": 1700000000, "boot": "…",
  *     "criu": { options of the dump that the restore must repeat },
  *     "state": { daemon.ProcessState of the tree },
- *     "tasks": [ { "pid", "pgid", "sid", "start" } ],
- *     "ptys": [ index ], "pipes": [ { "pid", "fd", "inode", "writable" } ] }
+ *     "tasks": [ { "pid", "pgid", "sid", "start", "threads": [ TIDs but the first ] } ],
+ *     "ptys": [ index ], "pipes": [ { "pid", "fd", "inode", "writable" } ],
+ *     "criu_version": "4.2.1", "cpu_flags": "fpu …", "pid_namespace": true, "huge_pages": true, "own_mounts": true,
+ *     "stopped_by_us": [ PIDs, as those processes see them, that a freeze of ours had stopped ] }
  */
 
 #include <stdbool.h>
@@ -21,6 +23,9 @@
 
 struct saved_task {
         pid_t pid, pgid, sid;
+        uint64_t start; /* clock ticks after the boot; 0: not known */
+        pid_t *threads; /* TIDs but the first */
+        size_t n_threads;
 };
 
 struct saved_state {
@@ -33,6 +38,14 @@ struct saved_state {
         size_t n_ptys;
         struct process_fd *pipes; /* whose other end was outside the tree */
         size_t n_pipes;
+        pid_t *stopped_by_us; /* a restore continues them */
+        size_t n_stopped_by_us;
+        char *boot;         /* boot id of the dump's machine; NULL here and below: not known */
+        char *criu_version; /* of the dump */
+        char *cpu_flags;    /* as /proc/cpuinfo had them */
+        bool own_mounts;    /* the root had a mount namespace of its own, on the root file system of the machine */
+        bool huge_pages;    /* a process had pages of hugetlbfs */
+        bool pid_namespace; /* the root was in another PID namespace than we: CRIU makes a new one for it */
 };
 
 /**
@@ -43,8 +56,8 @@ static inline bool state_pipe_is_output(const struct process_fd *pipe) {
         return pipe->writable && (pipe->fd == 1 || pipe->fd == 2);
 }
 
-/** The JSON text of a dump; malloc'ed. */
-char *state_to_json(const struct st_dump *dump, const struct process_analysis *analysis);
+/** The JSON text of a dump; malloc'ed. @param criu_version NULL: not known */
+char *state_to_json(const struct st_dump *dump, const struct process_analysis *analysis, const char *criu_version);
 
 /** Reads what state_to_json() wrote; bounded and checked: a checkpoint may come from anywhere. -EBADMSG with err. */
 int state_from_json(const char *text, struct saved_state **ret, struct st_error **err);

@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <time.h>
 
@@ -78,6 +79,19 @@ static int lock_unused(const char *work_dir) {
         return flock(fd, LOCK_EX | LOCK_NB) < 0 ? -EBUSY : TAKE_FD(fd);
 }
 
+/* A CRIU that was killed during a restore leaves its view of the cgroups mounted there (cgroup.c of CRIU). */
+static void unmount_yards(const char *work_dir) {
+        _cleanup_closedir_ DIR *d = opendir(work_dir);
+        struct dirent *entry;
+
+        while (d && (entry = readdir(d))) {
+                _cleanup_free_ char *path = path_join(work_dir, entry->d_name);
+
+                if (text_after(entry->d_name, ".criu.cgyard."))
+                        (void)umount2(path, MNT_DETACH | UMOUNT_NOFOLLOW);
+        }
+}
+
 int work_dir_clean(const char *work_dir) {
         _cleanup_free_ char *record = path_join(work_dir, "partial");
         _cleanup_free_ char *partial = NULL;
@@ -88,6 +102,7 @@ int work_dir_clean(const char *work_dir) {
                 return lock;
         if (io_read_file(AT_FDCWD, record, 64 * 1024, &partial, &size) == 0 && is_partial(partial))
                 (void)io_remove_tree(partial);
+        unmount_yards(work_dir);
         return io_remove_tree(work_dir);
 }
 

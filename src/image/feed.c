@@ -42,8 +42,10 @@ struct feeder {
         uint8_t *ring;
         size_t blocks;                   /* of the ring that were used, counted on */
         uint64_t ring_ends[RING_BLOCKS]; /* for each block the position behind its bytes */
-        struct arrival *arrival;
-        size_t extent, offset, released; /* in the store */
+        struct arrival *arrival, *last;  /* the piece that is fed; the last one of the file; NULL: not of an archive */
+        size_t extent, offset;           /* in it */
+        struct arrival *releasing;       /* the piece whose memory is given back next */
+        size_t released;                 /* extents of it that were */
         uint64_t released_bytes;
         pthread_t thread;
         atomic_bool ended;
@@ -165,6 +167,24 @@ static ssize_t read_block(struct feeder *feeder, int fd, off_t offset, uint64_t 
         return (ssize_t)have;
 }
 
+/** Finds the next bytes of a file in the store; with the lock held. @return the extent they are in; NULL: none yet */
+static const struct store_extent *find_extent(struct feeder *feeder) {
+        for (;;) {
+                const struct store_file *file = feeder->arrival->file;
+                while (file && feeder->extent + 1 < file->n_extents &&
+                       feeder->offset == file->extents[feeder->extent].length) {
+                        feeder->extent++;
+                        feeder->offset = 0;
+                }
+                if (file && feeder->extent < file->n_extents && feeder->offset < file->extents[feeder->extent].length)
+                        return &file->extents[feeder->extent];
+                if (!feeder->arrival->complete || feeder->arrival == feeder->last)
+                        return NULL;
+                feeder->arrival++;
+                feeder->extent = feeder->offset = 0;
+        }
+}
+
 /** Waits for bytes of a file in the store. @return 0 with a copy of the extent they are in, -ECANCELED */
 static int wait_for_extent(struct feeder *feeder, struct store_extent *ret) {
         struct serve *serve = feeder->serve;
@@ -172,14 +192,9 @@ static int wait_for_extent(struct feeder *feeder, struct store_extent *ret) {
         assert(feeder->arrival); /* what is neither in memory nor in a directory comes out of an archive */
         pthread_mutex_lock(&serve->lock);
         while (!atomic_load(&serve->finishing) && (!serve_stopped(serve) || feeder->arrival->complete)) {
-                const struct store_file *file = feeder->arrival->file;
-                while (file && feeder->extent + 1 < file->n_extents &&
-                       feeder->offset == file->extents[feeder->extent].length) {
-                        feeder->extent++;
-                        feeder->offset = 0;
-                }
-                if (file && feeder->extent < file->n_extents && feeder->offset < file->extents[feeder->extent].length) {
-                        *ret = file->extents[feeder->extent];
+                const struct store_extent *extent = find_extent(feeder);
+                if (extent) {
+                        *ret = *extent;
                         r = 0;
                         break;
                 }
@@ -213,16 +228,24 @@ static ssize_t read_store(struct feeder *feeder, const uint8_t **ret, struct st_
 /** Gives memory back that CRIU has read: the thread that unpacks may be waiting for it. */
 static void release(struct feeder *feeder) {
         struct serve *serve = feeder->serve;
-        const struct store_file *file = feeder->arrival->file;
         infer_consumed(feeder);
         if (!feeder->full_seen)
                 look_at_pipe(feeder);
         bool any = false;
         pthread_mutex_lock(&serve->lock);
-        while (feeder->released < feeder->extent &&
-               feeder->released_bytes + file->extents[feeder->released].length <= feeder->consumed) {
+        for (;;) {
+                struct store_file *file = feeder->releasing->file;
+                bool left = feeder->releasing != feeder->arrival; /* the feeder has left that piece */
+                if (left && feeder->released == file->n_extents) {
+                        feeder->releasing++;
+                        feeder->released = 0;
+                        continue;
+                }
+                if ((!left && feeder->released >= feeder->extent) ||
+                    feeder->released_bytes + file->extents[feeder->released].length > feeder->consumed)
+                        break;
                 feeder->released_bytes += file->extents[feeder->released].length;
-                store_release(serve->store, feeder->arrival->file, feeder->released++);
+                store_release(serve->store, file, feeder->released++);
                 any = true;
         }
         if (any)
@@ -243,6 +266,24 @@ static ssize_t next_piece(struct feeder *feeder, const uint8_t **ret, struct st_
         return read_store(feeder, ret, err);
 }
 
+/** Waits until all archives are known to be right. @return 0, -ECANCELED */
+static int wait_for_seal(struct serve *serve) {
+        pthread_mutex_lock(&serve->lock);
+        while (serve->n_unsealed > 0 && !serve_stopped(serve) && !atomic_load(&serve->finishing))
+                serve_starve(serve);
+        bool sealed = serve->n_unsealed == 0;
+        pthread_mutex_unlock(&serve->lock);
+        return sealed ? 0 : -ECANCELED;
+}
+
+/** The last block is held back until all is known to be right. @return 0; -ECANCELED; -EBADMSG with err */
+static int check_end(struct feeder *feeder, struct st_error **err) {
+        const struct manifest_entry *entry = feeder->source.entry;
+        if (feeder->hasher && !hash_equal(hasher_finish(feeder->hasher), entry->hash))
+                return image_damaged(feeder->serve->image, entry->name, "has a wrong checksum", err);
+        return feeder->arrival && serve_is_last(feeder->serve, entry) ? wait_for_seal(feeder->serve) : 0;
+}
+
 /** @return 0; -EPIPE, -ECANCELED: nobody wants more; other negative errno with err */
 static int feed(struct feeder *feeder, struct st_error **err) {
         const struct manifest_entry *entry = feeder->source.entry;
@@ -253,14 +294,12 @@ static int feed(struct feeder *feeder, struct st_error **err) {
                 ssize_t n = next_piece(feeder, &piece, err);
                 if (n < 0)
                         return (int)n;
-                if (feeder->hasher) {
+                if (feeder->hasher)
                         hasher_update(feeder->hasher, piece, (size_t)n);
-                        /* The last block is held back until all is known to be right. */
-                        if (feeder->position + (uint64_t)n == entry->size &&
-                            !hash_equal(hasher_finish(feeder->hasher), entry->hash))
-                                return image_damaged(feeder->serve->image, entry->name, "has a wrong checksum", err);
-                }
-                int r = push(feeder, piece, (size_t)n);
+                int r = feeder->position + (uint64_t)n == entry->size ? check_end(feeder, err) : 0;
+                if (r < 0)
+                        return r;
+                r = push(feeder, piece, (size_t)n);
                 if (r == -EPIPE || r == -ECANCELED)
                         return r;
                 if (r < 0)
@@ -365,8 +404,11 @@ void feed_start(struct serve *serve, int pipe_fd, struct feed_source *source) {
         } else {
                 int capacity = streamer_grow_pipe(pipe_fd, PIPE_SIZE);
                 feeder->capacity = capacity > 0 ? (uint64_t)capacity : PIPE_SIZE;
-                if (serve->store)
-                        feeder->arrival = &serve->arrivals[feeder->source.entry - serve->image->manifest.entries];
+                if (serve->store) {
+                        const struct manifest_entry *entry = feeder->source.entry;
+                        feeder->arrival = feeder->releasing = serve_arrival(serve, entry);
+                        feeder->last = serve_arrival(serve, entry + 1) - 1;
+                }
         }
         start_thread(serve, feeder);
 }

@@ -164,6 +164,11 @@ static int list_files(struct image *image, struct st_error **err) {
         struct dirent *entry;
         while ((errno = 0, entry = readdir(dir))) {
                 struct stat st;
+                if (streq(entry->d_name, "parent")) {
+                        st_error_set(err, EOPNOTSUPP, "%s is incremental: it needs its parent", image->path);
+                        st_error_hint(err, "dump without --prev-images-dir");
+                        return -EOPNOTSUPP;
+                }
                 if (!path_is_name(entry->d_name) || fstatat(image->fd, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0 ||
                     !S_ISREG(st.st_mode))
                         continue;

@@ -4,11 +4,26 @@
 /* What image.c, write.c and the formats share. */
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 
 #include "image/archive.h"
 #include "image/image.h"
+#include "image/layout.h"
 #include "image/manifest.h"
+
+/** A file that was replaced or added in memory. */
+struct image_override {
+        struct manifest_entry entry; /* its name is owned */
+        void *data;                  /* owned */
+        bool replaced;               /* the manifest has a file of this name */
+};
+
+/** An archive of a checkpoint. */
+struct image_part {
+        char *path; /* for messages */
+        int fd;
+};
 
 struct image {
         char *path;
@@ -16,6 +31,17 @@ struct image {
         bool verified;            /* it has a manifest */
         struct manifest manifest; /* without one: names and sizes only */
         int fd;                   /* the directory or the archive */
+
+        /* Of archives. */
+        const struct codec *codec; /* NULL: a directory of CRIU's files */
+        struct layout layout;
+        struct image_part *parts; /* as many as the layout has */
+        struct cursor *cursor;    /* of image_read(), where it stopped; NULL: none */
+        char **cached;            /* for each entry its content, NULL: not in memory */
+        uint64_t n_cached;        /* bytes of them */
+
+        struct image_override **overrides;
+        size_t n_overrides, room_overrides;
 };
 
 /** A checkpoint on its way to the disk. */
@@ -27,6 +53,7 @@ struct writing {
         struct manifest manifest; /* hashes are set by writing_hash() */
         pthread_mutex_t lock;     /* of done and told */
         uint64_t done, told;
+        atomic_bool failed; /* in a thread: the others need not go on */
 };
 
 /** Between two pieces: counts what was written, tells progress. @return 0 or -ECANCELED with err */
@@ -40,7 +67,7 @@ int writing_failed(const struct writing *writing, int number, struct st_error **
 
 /** Writes everything to options->partial and syncs it, all but its name. The caller removes what is half written. */
 int none_write(struct writing *writing, struct st_error **err);
-int zstd_write(struct writing *writing, struct st_error **err);
+int archive_write(struct writing *writing, struct st_error **err);
 
 /** Opens a directory: image->fd is it already. */
 int none_open(struct image *image, struct st_error **err);
@@ -49,6 +76,19 @@ int none_verify(struct image *image, int cancel_fd, struct st_error **err);
 
 /** Opens a file of a directory: a regular one of the right size, never a link. @return descriptor or -errno with err */
 int none_open_file(struct image *image, const struct manifest_entry *entry, struct st_error **err);
+
+/** @return NULL: the file is as in the checkpoint */
+const struct image_override *image_find_override(const struct image *image, const char *name);
+void image_clear_overrides(struct image *image);
+
+/** Lists the files of an archive that is not ours into the image, reading it to its end. */
+int foreign_open(struct image *image, struct archive *archive, struct st_error **err);
+
+/** Opens an archive of the image, before its first file. The image must outlive it. */
+int image_open_part(struct image *image, unsigned part, struct archive **ret, struct st_error **err);
+
+/** Finds a file: *ret is its content in memory, or NULL and image->cursor stands at its beginning. */
+int image_seek(struct image *image, const struct manifest_entry *entry, const char **ret, struct st_error **err);
 
 /** "NAME is damaged: WHAT in it" for a file of the image. @return -EBADMSG */
 int image_damaged(const struct image *image, const char *name, const char *what, struct st_error **err);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* Reading checkpoints: recognising the format, and what all formats share. */
+/* Opening checkpoints: recognising the format, and what all formats share. */
 
 #include <errno.h>
 #include <fcntl.h>
@@ -12,43 +12,61 @@
 
 #include "base/cleanup.h"
 #include "base/memory.h"
+#include "base/path.h"
 #include "base/text.h"
+#include "image/archive.h"
+#include "image/cursor.h"
 #include "image/formats.h"
-#include "image/threads.h"
 
-#define READ_LIMIT ((uint64_t)16 << 20)
-#define PIECE ((size_t)1 << 20)
+const char *image_format_name(enum image_format format) {
+        const struct codec *codec = codec_of(format);
+        return codec ? codec->name : "none";
+}
 
-static const struct {
-        const char *name, *suffix;
-} formats[IMAGE_FORMAT_COUNT] = {
-        [IMAGE_NONE] = { "none", "" },
-        [IMAGE_ZSTD] = { "zstd", ".tar.zst" },
-};
+const char *image_format_suffix(enum image_format format) {
+        const struct codec *codec = codec_of(format);
+        return codec ? codec->suffix : "";
+}
 
 int image_format_from_text(const char *text, enum image_format *ret, struct st_error **err) {
-        for (size_t i = 0; i < ELEMENTSOF(formats); i++)
-                if (streq(formats[i].name, text)) {
-                        *ret = (enum image_format)i;
+        _cleanup_strv_ struct strv names = { 0 };
+        for (enum image_format f = 0; f < IMAGE_FORMAT_COUNT; f++) {
+                if (streq(image_format_name(f), text)) {
+                        *ret = f;
                         return 0;
                 }
-        _cleanup_strv_ struct strv names = { 0 };
-        for (size_t i = 0; i < ELEMENTSOF(formats); i++)
-                strv_add(&names, formats[i].name);
+                strv_add(&names, image_format_name(f));
+        }
         _cleanup_free_ char *list = strv_join(&names, ", ");
         return st_error_set(err, EINVAL, "unknown format '%s': the formats are %s", text, list);
 }
 
-const char *image_format_name(enum image_format format) {
-        return formats[format].name;
+bool image_format_from_path(const char *path, enum image_format *ret) {
+        const struct codec *codec = codec_by_suffix(path);
+        if (codec)
+                *ret = codec->format;
+        return codec != NULL;
 }
 
-const char *image_format_suffix(enum image_format format) {
-        return formats[format].suffix;
+int image_check_streams(enum image_format format, unsigned streams, struct st_error **err) {
+        if (streams <= 1)
+                return 0;
+        if (format == IMAGE_NONE) {
+                st_error_set(err, EINVAL, "a checkpoint of the format none cannot be in several streams");
+                st_error_hint(err, "choose one of the archives: --compression tar, lz4, zstd, …");
+                return -EINVAL;
+        }
+        if (streams > IMAGE_STREAMS_MAX)
+                return st_error_set(err, EINVAL, "a checkpoint can be in %d streams at most", IMAGE_STREAMS_MAX);
+        return 0;
 }
 
 enum image_format image_get_format(const struct image *image) {
         return image->format;
+}
+
+unsigned image_streams(const struct image *image) {
+        return image->codec ? image->manifest.streams : 0;
 }
 
 bool image_verified(const struct image *image) {
@@ -66,9 +84,21 @@ int image_damaged(const struct image *image, const char *name, const char *what,
 struct image *image_free(struct image *image) {
         if (!image)
                 return NULL;
+        cursor_free(image->cursor);
+        for (size_t i = 0; image->cached && i < image->manifest.n; i++)
+                free(image->cached[i]);
+        free(image->cached);
+        for (unsigned i = 0; image->parts && i < image->layout.parts; i++) {
+                if (image->parts[i].fd >= 0)
+                        close(image->parts[i].fd);
+                free(image->parts[i].path);
+        }
+        free(image->parts);
+        layout_clear(&image->layout);
         if (image->fd >= 0)
                 close(image->fd);
         manifest_clear(&image->manifest);
+        image_clear_overrides(image);
         free(image->path);
         free(image);
         return NULL;
@@ -79,35 +109,160 @@ static const char *guess(int fd) {
         static const struct {
                 const char *magic;
                 size_t length;
-                off_t offset;
                 const char *what;
         } known[] = {
-                { "\x1f\x8b", 2, 0, "gzip data" },
-                { "\x04\x22\x4d\x18", 4, 0, "lz4 data" },
                 { "\xfd"
                   "7zXZ",
-                  5, 0, "xz data" },
-                { "BZh", 3, 0, "bzip2 data" },
-                { "ustar", 5, 257, "a tar archive without compression" },
-                { "PK\x03\x04", 4, 0, "a zip archive" },
+                  5, "xz data" },
+                { "BZh", 3, "bzip2 data" },
+                { "\x02\x21\x4c\x18", 4, "lz4 data in its legacy format" },
+                { "PK\x03\x04", 4, "a zip archive" },
                 { "\x7f"
                   "ELF",
-                  4, 0, "a program or a core dump" },
+                  4, "a program or a core dump" },
+                { "SQLite format 3", 15, "a database" },
+                { "#!", 2, "a script" },
         };
-        char head[8];
+        char head[16];
         for (size_t i = 0; i < ELEMENTSOF(known); i++)
-                if (pread(fd, head, known[i].length, known[i].offset) == (ssize_t)known[i].length &&
+                if (pread(fd, head, known[i].length, 0) == (ssize_t)known[i].length &&
                     memcmp(head, known[i].magic, known[i].length) == 0)
                         return known[i].what;
         return NULL;
 }
 
+static void add_part(struct image *image, unsigned number, const char *path, int fd) {
+        image->parts[number].path = xstrdup(path);
+        image->parts[number].fd = fd;
+}
+
+/** One archive: takes image->fd. */
 static int open_archive(struct image *image, struct st_error **err) {
         _cleanup_(archive_freep) struct archive *archive = NULL;
-        int r = archive_open(image->path, image->fd, false, &archive, &image->manifest, err);
-        image->format = IMAGE_ZSTD;
-        image->verified = r == 0;
+        int r = archive_open(image->path, image->fd, image->codec, &archive, err);
+        if (r < 0)
+                return r;
+        if (!archive_is_ours(archive)) {
+                r = foreign_open(image, archive, err);
+        } else {
+                r = archive_read_manifest(archive, &image->manifest, err);
+                if (r == 0 && image->manifest.streams > 0) {
+                        st_error_set(err, EINVAL, "not a checkpoint: %s is one archive of several", image->path);
+                        st_error_hint(err, "name the directory that it lies in");
+                        return -EINVAL;
+                }
+                image->verified = true;
+                if (r == 0)
+                        r = layout_make(&image->manifest, &image->layout, err);
+        }
+        if (r < 0)
+                return r;
+        image->parts = xcalloc(1, sizeof(*image->parts));
+        add_part(image, 0, image->path, TAKE_FD(image->fd));
+        return 0;
+}
+
+/** Opens an archive of a checkpoint in streams. @return descriptor, -ENOENT, -EBADMSG, -errno */
+static int open_part_file(struct image *image, const char *name, struct st_error **err) {
+        _cleanup_close_ int fd = openat(image->fd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+        struct stat st;
+        if (fd < 0 && (errno == ENOENT || errno == ELOOP))
+                return image_damaged(image, name, errno == ENOENT ? "is missing" : "is a link", err);
+        if (fd < 0 || fstat(fd, &st) < 0)
+                return st_error_errno(err, errno, "cannot read %s/%s", image->path, name);
+        if (!S_ISREG(st.st_mode))
+                return image_damaged(image, name, "is not a regular file", err);
+        return TAKE_FD(fd);
+}
+
+/** The first archive has the manifest. */
+static int open_first(struct image *image, const char *path, int fd, struct st_error **err) {
+        _cleanup_(archive_freep) struct archive *archive = NULL;
+        image->codec = archive_recognise(fd);
+        if (!image->codec)
+                return st_error_set(err, EBADMSG, "%s is damaged: it does not begin as an archive does", path);
+        int r = archive_open(path, fd, image->codec, &archive, err);
+        if (r == 0 && !archive_is_ours(archive))
+                r = st_error_set(err, EBADMSG, "%s is damaged: it is truncated, or was not written by stasis", path);
+        if (r == 0)
+                r = archive_read_manifest(archive, &image->manifest, err);
+        if (r == 0 && image->manifest.streams == 0)
+                r = st_error_set(err, EBADMSG, "%s is damaged: it is not one of several archives", path);
+        if (r == 0)
+                r = layout_make(&image->manifest, &image->layout, err);
         return r;
+}
+
+/** A further one: it must have a footer, which tells whether it is whole. */
+static int check_part(struct image *image, unsigned number, struct st_error **err) {
+        _cleanup_(archive_freep) struct archive *archive = NULL;
+        const struct codec *codec = archive_recognise(image->parts[number].fd); /* an empty tar begins as none's does */
+        int r = archive_open(image->parts[number].path, image->parts[number].fd, image->codec, &archive, err);
+        if (r == 0 && (!archive_is_ours(archive) || (codec && codec != image->codec)))
+                r = st_error_set(err, EBADMSG, "%s is damaged: it is truncated, or was not written by stasis",
+                                 image->parts[number].path);
+        return r;
+}
+
+/** The name of the first archive in the directory, malloc'ed; NULL: there is none. */
+static char *find_first(const struct image *image) {
+        for (enum image_format f = 0; f < IMAGE_FORMAT_COUNT; f++) {
+                _cleanup_free_ char *name = layout_part_name(0, image_format_suffix(f));
+                if (f != IMAGE_NONE && faccessat(image->fd, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+                        return TAKE_PTR(name);
+        }
+        return NULL;
+}
+
+static int open_streams(struct image *image, const char *first, struct st_error **err) {
+        const char *suffix = strchr(first, '.');
+        _cleanup_close_ int fd = open_part_file(image, first, err);
+        if (fd < 0)
+                return fd;
+        _cleanup_free_ char *first_path = path_join(image->path, first);
+        int r = open_first(image, first_path, fd, err);
+        if (r < 0)
+                return r;
+        image->parts = xcalloc(image->layout.parts, sizeof(*image->parts));
+        for (unsigned i = 0; i < image->layout.parts; i++)
+                image->parts[i].fd = -EBADF;
+        add_part(image, 0, first_path, TAKE_FD(fd));
+        for (unsigned i = 1; i < image->layout.parts; i++) {
+                _cleanup_free_ char *name = layout_part_name(i, suffix), *path = path_join(image->path, name);
+                r = open_part_file(image, name, err);
+                if (r < 0)
+                        return r;
+                add_part(image, i, path, r);
+                r = check_part(image, i, err);
+                if (r < 0)
+                        return r;
+        }
+        image->format = image->codec->format;
+        image->verified = true;
+        return 0;
+}
+
+static int open_directory(struct image *image, struct st_error **err) {
+        _cleanup_free_ char *first = NULL;
+        if (faccessat(image->fd, IMAGE_MANIFEST, F_OK, AT_SYMLINK_NOFOLLOW) < 0 &&
+            faccessat(image->fd, "inventory.img", F_OK, AT_SYMLINK_NOFOLLOW) < 0)
+                first = find_first(image);
+        return first ? open_streams(image, first, err) : none_open(image, err);
+}
+
+static int open_file(struct image *image, uint64_t size, struct st_error **err) {
+        const struct codec *named = codec_by_suffix(image->path);
+        image->codec = archive_recognise(image->fd);
+        if (image->codec) {
+                image->format = image->codec->format;
+                return open_archive(image, err);
+        }
+        if (named)
+                return size == 0 ? st_error_set(err, EBADMSG, "%s is damaged: it is empty", image->path)
+                                 : st_error_set(err, EBADMSG, "%s is damaged: it does not begin as %s does",
+                                                image->path, named->what);
+        const char *what = size == 0 ? "empty" : guess(image->fd);
+        return st_error_set(err, EINVAL, "not a checkpoint: %s is %s", image->path, what ? what : "of no known format");
 }
 
 int image_open(const char *path, struct image **ret, struct st_error **err) {
@@ -123,111 +278,13 @@ int image_open(const char *path, struct image **ret, struct st_error **err) {
 
         int r;
         if (S_ISDIR(st.st_mode))
-                r = none_open(image, err);
+                r = open_directory(image, err);
         else if (!S_ISREG(st.st_mode))
                 r = st_error_set(err, EINVAL, "not a checkpoint: %s is neither a directory nor a regular file", path);
-        else if (archive_recognise(image->fd))
-                r = open_archive(image, err);
-        else if (st.st_size == 0)
-                r = text_ends_with(path, formats[IMAGE_ZSTD].suffix)
-                            ? st_error_set(err, EBADMSG, "%s is damaged: it is empty", path)
-                            : st_error_set(err, EINVAL, "not a checkpoint: %s is empty", path);
-        else if (text_ends_with(path, formats[IMAGE_ZSTD].suffix))
-                r = st_error_set(err, EBADMSG, "%s is damaged: it does not begin as zstd data does", path);
         else
-                r = guess(image->fd) ? st_error_set(err, EINVAL, "not a checkpoint: %s is %s", path, guess(image->fd))
-                                     : st_error_set(err, EINVAL, "not a checkpoint: %s is of no known format", path);
+                r = open_file(image, (uint64_t)st.st_size, err);
         if (r < 0)
                 return r;
         *ret = TAKE_PTR(image);
         return 0;
-}
-
-/** Reads on in an archive until the file comes. */
-static int read_from_archive(struct image *image, const struct manifest_entry *wanted, char *data,
-                             struct st_error **err) {
-        _cleanup_(archive_freep) struct archive *archive = NULL;
-        struct manifest manifest = { 0 };
-        int r = archive_open(image->path, image->fd, false, &archive, &manifest, err);
-        manifest_clear(&manifest);
-        if (r < 0)
-                return r;
-        const struct manifest_entry *entry;
-        do {
-                r = archive_next(archive, &image->manifest, &entry, err);
-                if (r < 0)
-                        return r;
-                if (r == 0)
-                        return image_damaged(image, wanted->name, "is missing", err);
-        } while (entry != wanted);
-        for (size_t at = 0; at < wanted->size;) {
-                ssize_t n = archive_read(archive, data + at, (size_t)wanted->size - at, err);
-                if (n < 0)
-                        return (int)n;
-                at += (size_t)n;
-        }
-        return 0;
-}
-
-int image_read(struct image *image, const char *name, char **ret, size_t *ret_size, struct st_error **err) {
-        const struct manifest_entry *entry = manifest_find(&image->manifest, name);
-        if (!entry)
-                return st_error_set(err, ENOENT, "the checkpoint %s has no file %s", image->path, name);
-        if (entry->size > READ_LIMIT)
-                return st_error_set(err, EFBIG, "%s of the checkpoint %s is too large", name, image->path);
-        size_t size = (size_t)entry->size;
-        _cleanup_free_ char *data = malloc(size + 1);
-        if (!data)
-                return st_error_errno(err, ENOMEM, "cannot read %s of the checkpoint %s", name, image->path);
-        int r = image->format == IMAGE_NONE ? none_read(image, entry, data, err)
-                                            : read_from_archive(image, entry, data, err);
-        if (r < 0)
-                return r;
-        if (image->verified && !hash_equal(hash_of(data, size), entry->hash))
-                return image_damaged(image, name, "has a wrong checksum", err);
-        data[size] = 0;
-        *ret = TAKE_PTR(data);
-        if (ret_size)
-                *ret_size = size;
-        return 0;
-}
-
-/** Reads one file of an archive to its end and checks its hash. */
-static int verify_entry(struct image *image, struct archive *archive, const struct manifest_entry *entry,
-                        uint8_t *buffer, int cancel_fd, struct st_error **err) {
-        _cleanup_(hasher_freep) struct hasher *hasher = hasher_new();
-        ssize_t n;
-        while ((n = archive_read(archive, buffer, PIECE, err)) > 0) {
-                hasher_update(hasher, buffer, (size_t)n);
-                if (threads_signalled(cancel_fd))
-                        return st_error_set(err, ECANCELED, "cancelled");
-        }
-        if (n < 0)
-                return (int)n;
-        if (!hash_equal(hasher_finish(hasher), entry->hash))
-                return image_damaged(image, entry->name, "has a wrong checksum", err);
-        return 0;
-}
-
-static int verify_archive(struct image *image, int cancel_fd, struct st_error **err) {
-        _cleanup_(archive_freep) struct archive *archive = NULL;
-        _cleanup_free_ uint8_t *buffer = malloc(PIECE);
-        if (!buffer)
-                return st_error_errno(err, ENOMEM, "cannot verify %s", image->path);
-        struct manifest manifest = { 0 };
-        int r = archive_open(image->path, image->fd, true, &archive, &manifest, err);
-        manifest_clear(&manifest);
-        if (r < 0)
-                return r;
-        const struct manifest_entry *entry;
-        while ((r = archive_next(archive, &image->manifest, &entry, err)) > 0) {
-                r = verify_entry(image, archive, entry, buffer, cancel_fd, err);
-                if (r < 0)
-                        return r;
-        }
-        return r < 0 ? r : archive_end(archive, err);
-}
-
-int image_verify(struct image *image, int cancel_fd, struct st_error **err) {
-        return image->format == IMAGE_NONE ? none_verify(image, cancel_fd, err) : verify_archive(image, cancel_fd, err);
 }

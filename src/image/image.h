@@ -2,8 +2,9 @@
 #pragma once
 
 /*
- * Checkpoints on disk. Formats: `none` (a directory, which plain `criu restore` accepts too) and `zstd` (a .tar.zst
- * that tar and zstd read). Every format carries a manifest: length and XXH3-128 of each file, itself checksummed.
+ * Checkpoints on disk. Formats: `none` (a directory, which plain `criu restore` accepts too), `tar`, and the same
+ * compressed (codec.h), which tar and the tool of the codec read. In streams, a checkpoint is a directory of several
+ * such archives. Every format carries a manifest: length and XXH3-128 of each file, itself checksummed.
  */
 
 #include <stdbool.h>
@@ -14,21 +15,33 @@
 
 #include "image/store.h"
 
-enum image_format { IMAGE_NONE, IMAGE_ZSTD, IMAGE_FORMAT_COUNT };
+enum image_format { IMAGE_NONE, IMAGE_TAR, IMAGE_GZIP, IMAGE_LZ4, IMAGE_ZLIB, IMAGE_ZSTD, IMAGE_FORMAT_COUNT };
 
-/** "none", "zstd". @return 0, -EINVAL naming the formats there are */
+/** All names, as the choices of an option. */
+#define IMAGE_FORMATS "none|tar|gzip|lz4|zlib|zstd"
+
+/** "none", "tar", …. @return 0, -EINVAL naming the formats there are */
 int image_format_from_text(const char *text, enum image_format *ret, struct st_error **err);
 const char *image_format_name(enum image_format format);
-/** What a checkpoint's name ends with: "", ".tar.zst". */
+/** What a checkpoint's name ends with: "", ".tar.zst". One in several streams has no suffix. */
 const char *image_format_suffix(enum image_format format);
+/** By the end of a path's name: "x.tgz". @return false: it tells nothing */
+bool image_format_from_path(const char *path, enum image_format *ret);
 
 /** Name of the manifest among the files of a checkpoint. */
 #define IMAGE_MANIFEST "stasis.manifest"
 /** Name of the saved state (JSON) among the files of a checkpoint. */
 #define IMAGE_STATE "stasis.json"
 
+/** A checkpoint cannot be in more streams than this. */
+#define IMAGE_STREAMS_MAX 64
+
+/** Can a checkpoint of this format be in so many streams? 0 and 1: one file. @return 0, -EINVAL with err */
+int image_check_streams(enum image_format format, unsigned streams, struct st_error **err);
+
 struct image_write {
         enum image_format format;
+        unsigned streams;        /* 0, 1: one file; more: a directory of so many archives, written at the same time */
         const char *destination; /* final path, suffix included; must not exist */
         const char *partial;     /* the hidden path it is written to first, in the same directory */
         uid_t uid;               /* owner; 0600 and 0700 */
@@ -55,8 +68,8 @@ struct image;
  * and the lengths of the files against it as far as that is cheap.
  *
  * Errors: -ENOENT; -EINVAL "not a checkpoint: …"; -EBADMSG "… is damaged: …" (truncated, checksum).
- * A directory without a manifest but with CRIU's inventory.img (made by plain CRIU) is accepted: image_verified() is
- * false.
+ * A directory or an archive without a manifest but with CRIU's inventory.img (made by plain CRIU and tar) is accepted:
+ * image_verified() is false. Such an archive is decoded to its end here, to learn what is in it.
  */
 int image_open(const char *path, struct image **ret, struct st_error **err);
 struct image *image_free(struct image *image);
@@ -65,6 +78,8 @@ static inline void image_freep(struct image **image) {
 }
 
 enum image_format image_get_format(const struct image *image);
+/** In how many streams it is: 0 when it is one file, or a directory of CRIU's files. */
+unsigned image_streams(const struct image *image);
 bool image_verified(const struct image *image);
 /** Sum of the lengths of its files, bytes. */
 uint64_t image_size(const struct image *image);
@@ -72,5 +87,44 @@ uint64_t image_size(const struct image *image);
 /** Reads one small file (≤ 16 MiB) of the checkpoint, verified; malloc'ed, NUL behind it. -ENOENT: there is none. */
 int image_read(struct image *image, const char *name, char **ret, size_t *ret_size, struct st_error **err);
 
+/**
+ * Looks at a checkpoint without a manifest, made by plain CRIU: are its files whole, as far as CRIU's own lengths tell?
+ * serve_start() does it, too.
+ *
+ * @return 0; -EBADMSG naming the file; -EOPNOTSUPP: it is incremental
+ */
+int image_check(struct image *image, struct st_error **err);
+
+/**
+ * Reads all files into an empty store, each checked; what surrounds them, too. Overrides are not looked at.
+ *
+ * @return 0; -EBADMSG naming the file; -ECANCELED by cancel_fd; -ENOSPC: the store is full
+ */
+int image_load(struct image *image, struct store *store, int cancel_fd, struct st_error **err);
+
 /** Reads everything and checks it against the manifest. @return 0; -EBADMSG naming the file; -ECANCELED by cancel_fd */
 int image_verify(struct image *image, int cancel_fd, struct st_error **err);
+
+/** How many files it has; they are numbered from 0 in the order of the manifest, names are unique. Overrides count. */
+size_t image_file_count(const struct image *image);
+/** Name of a file, owned by the image. */
+const char *image_file_name(const struct image *image, size_t index);
+/** Length of a file, bytes. */
+uint64_t image_file_size(const struct image *image, size_t index);
+
+/**
+ * Writes a file of any length to a descriptor, from its current position on, and checks its hash.
+ *
+ * @return 0; -ENOENT: there is no such file; -EBADMSG: damaged, what was written is not to be used; other -errno with
+ * err
+ */
+int image_copy_to_fd(struct image *image, const char *name, int fd, struct st_error **err);
+
+/**
+ * Replaces a file of the checkpoint, or adds one, for image_read(), image_copy_to_fd() and serving from now on; the
+ * checkpoint on disk stays as it is, and image_verify() checks that. Not after serve_start().
+ *
+ * @param data malloc'ed, NULL only with size 0; taken, also on failure
+ * @return 0; -EINVAL: `name` is no file name
+ */
+int image_override(struct image *image, const char *name, void *data, size_t size, struct st_error **err);

@@ -62,6 +62,8 @@ char *manifest_to_text(const struct manifest *manifest, size_t *ret_size) {
         if (!f)
                 abort();
         fprintf(f, HEADER "\nformat %s\n", image_format_name(manifest->format));
+        if (manifest->streams > 0)
+                fprintf(f, "streams %u %" PRIu64 "\n", manifest->streams, manifest->piece);
         for (size_t i = 0; i < manifest->n; i++) {
                 const struct manifest_entry *entry = &manifest->entries[i];
                 hash_to_text(entry->hash, hex);
@@ -87,21 +89,34 @@ static char *take_line(char **at, const char *end) {
         return line;
 }
 
-/** A number exactly as printf writes it: no sign, no leading zero. */
-static bool take_size(char **at, uint64_t *ret) {
+/** A number exactly as printf writes it, no sign, no leading zero, and what ends it. */
+static bool take_size(char **at, char end, uint64_t *ret) {
         char *p = *at;
         uint64_t value = 0;
-        if (*p == '0' && p[1] != ' ')
+        if (*p == '0' && p[1] != end)
                 return false;
         for (; *p >= '0' && *p <= '9'; p++) {
                 value = value * 10 + (uint64_t)(*p - '0');
                 if (value > SIZE_MAX_FILE)
                         return false;
         }
-        if (p == *at || *p != ' ')
+        if (p == *at || *p != end)
                 return false;
-        *at = p + 1;
+        *at = p + (end != 0);
         *ret = value;
+        return true;
+}
+
+/** "<archives> <bytes of a piece>" */
+static bool parse_streams(char *line, struct manifest *manifest) {
+        uint64_t streams, piece;
+        if (manifest->streams > 0 || manifest->n > 0 || !take_size(&line, ' ', &streams) ||
+            !take_size(&line, 0, &piece))
+                return false;
+        if (streams < 2 || streams > IMAGE_STREAMS_MAX || piece < MANIFEST_PIECE_MIN)
+                return false;
+        manifest->streams = (unsigned)streams;
+        manifest->piece = piece;
         return true;
 }
 
@@ -109,7 +124,7 @@ static bool take_size(char **at, uint64_t *ret) {
 static bool parse_file(char *line, struct manifest *manifest) {
         uint64_t size;
         struct hash hash;
-        if (manifest->n >= MANIFEST_FILES_MAX || !take_size(&line, &size))
+        if (manifest->n >= MANIFEST_FILES_MAX || !take_size(&line, ' ', &size))
                 return false;
         if (strlen(line) < HASH_TEXT + 2 || line[HASH_TEXT] != ' ' || !hash_from_text(line, &hash))
                 return false;
@@ -129,10 +144,14 @@ static int parse_lines(char *text, const char *end, struct manifest *manifest, s
         const char *format = line ? text_after(line, "format ") : NULL;
         if (!format || image_format_from_text(format, &manifest->format, NULL) < 0)
                 return st_error_set(err, EBADMSG, "its manifest names an unknown format");
-        while (text < end) {
+        for (size_t n = 3; text < end; n++) {
                 line = take_line(&text, end);
-                if (!line || !text_after(line, "file ") || !parse_file(line + strlen("file "), manifest))
-                        return st_error_set(err, EBADMSG, "line %zu of its manifest is not valid", manifest->n + 3);
+                const char *streams = line ? text_after(line, "streams ") : NULL;
+                bool valid =
+                        streams ? parse_streams(line + strlen("streams "), manifest)
+                                : line && text_after(line, "file ") && parse_file(line + strlen("file "), manifest);
+                if (!valid)
+                        return st_error_set(err, EBADMSG, "line %zu of its manifest is not valid", n);
         }
         int r = manifest_index(manifest, err);
         return r < 0 ? st_error_set(err, EBADMSG, "its manifest is not valid") : 0;

@@ -7,6 +7,7 @@
  *
  *     stasis-manifest 1
  *     format zstd
+ *     streams <number of archives> <bytes of a piece>     only of a checkpoint in several streams, see layout.h
  *     file <size> <XXH3-128> <name>
  *     end <XXH3-128 of all bytes before this line>
  */
@@ -22,6 +23,7 @@
 /** Bounds of what is read. */
 #define MANIFEST_TEXT_MAX ((size_t)16 << 20)
 #define MANIFEST_FILES_MAX 1000000
+#define MANIFEST_PIECE_MIN ((uint64_t)4096)
 
 struct manifest_entry {
         char *name;
@@ -32,6 +34,8 @@ struct manifest_entry {
 /** Zero-initialise; free with manifest_clear(). */
 struct manifest {
         enum image_format format; /* that it was written as */
+        unsigned streams;         /* 0: one file or directory */
+        uint64_t piece;           /* with streams: bytes */
         struct manifest_entry *entries;
         size_t n, room;
         struct manifest_entry **by_name; /* sorted, made by manifest_index() */

@@ -129,26 +129,29 @@ static int copy_small(struct serve *serve, struct feed_source *source, const str
 
 /** Waits until a file of an archive is there and checked. Pages are not waited for: whoever feeds them checks them. */
 static int prepare_from_archive(struct serve *serve, struct feed_source *source, struct st_error **err) {
-        struct arrival *arrival = &serve->arrivals[source->entry - serve->image->manifest.entries];
+        struct arrival *arrival = serve_arrival(serve, source->entry);
+        bool last = serve_is_last(serve, source->entry);
         bool large_pages = streamer_is_pages(source->entry->name) && source->entry->size > SERVE_SMALL;
         if (large_pages && arrival->taken)
                 return st_error_set(err, EALREADY, "CRIU asks for %s a second time", source->entry->name);
         if (large_pages) {
                 arrival->taken = true;
-                source->verify = true;
+                source->verify = serve->image->verified;
                 return 0;
         }
         pthread_mutex_lock(&serve->lock);
-        while (!arrival->complete && !serve_stopped(serve) && !atomic_load(&serve->finishing))
+        while ((!arrival->complete || (last && serve->n_unsealed > 0)) && !serve_stopped(serve) &&
+               !atomic_load(&serve->finishing))
                 serve_starve(serve);
-        bool complete = arrival->complete;
+        bool complete = arrival->complete && !(last && serve->n_unsealed > 0);
         pthread_mutex_unlock(&serve->lock);
         if (!complete)
                 return -ECANCELED;
         if (source->entry->size > SERVE_SMALL)
                 return 0;
         int r = copy_small(serve, source, arrival, err);
-        if (r == 0 && !hash_equal(hash_of(source->data, (size_t)source->entry->size), source->entry->hash))
+        if (r == 0 && serve->image->verified &&
+            !hash_equal(hash_of(source->data, (size_t)source->entry->size), source->entry->hash))
                 r = image_damaged(serve->image, source->entry->name, "has a wrong checksum", err);
         return r;
 }
@@ -171,14 +174,24 @@ static void source_clear(struct feed_source *source) {
         free(source->data);
 }
 
+static uint8_t *copy_override(const struct image_override *override) {
+        uint8_t *data = xmalloc(override->entry.size > 0 ? (size_t) override->entry.size : 1);
+        if (override->entry.size > 0)
+                memcpy(data, override->data, (size_t) override->entry.size);
+        return data;
+}
+
 /** Answers one request. @return 0; -ECANCELED: it is over; other negative errno with err */
 static int answer(struct serve *serve, const char *name, struct st_error **err) {
+        const struct image_override *override = image_find_override(serve->image, name);
         _cleanup_(source_clear) struct feed_source source = {
-                .entry = manifest_find(&serve->image->manifest, name),
+                .entry = override ? &override->entry : manifest_find(&serve->image->manifest, name),
                 .fd = -EBADF,
         };
         int r = 0;
-        if (source.entry)
+        if (override)
+                source.data = copy_override(override);
+        else if (source.entry)
                 r = serve->store ? prepare_from_archive(serve, &source, err)
                                  : prepare_from_directory(serve, &source, err);
         if (r < 0)
@@ -263,6 +276,7 @@ static struct serve *serve_free(struct serve *serve) {
         free(serve->socket_path);
         free(serve->feeders);
         free(serve->arrivals);
+        free(serve->unpackers);
         store_free(serve->store);
         st_error_free(serve->error);
         pthread_cond_destroy(&serve->changed);
@@ -272,18 +286,26 @@ static struct serve *serve_free(struct serve *serve) {
 }
 DEFINE_CLEANUP(struct serve, serve_free)
 
+static void join_unpackers(struct serve *serve) {
+        for (unsigned i = 0; i < serve->n_unpackers; i++)
+                pthread_join(serve->unpackers[i].thread, NULL);
+}
+
 static int start_threads(struct serve *serve) {
         int r = threads_start(&serve->thread, serve_thread, serve);
         if (r < 0 || !serve->store)
                 return r;
-        r = threads_start(&serve->unpack_thread, unpack_thread, serve);
+        for (unsigned i = 0; i < serve->image->layout.parts && r == 0; i++) {
+                serve->unpackers[i] = (struct unpacker){ .serve = serve, .part = i };
+                r = threads_start(&serve->unpackers[i].thread, unpack_thread, &serve->unpackers[i]);
+                serve->n_unpackers += r == 0;
+        }
         if (r < 0) {
                 tell(serve, &serve->stopped, serve->stop_fd);
                 pthread_join(serve->thread, NULL);
-                return r;
+                join_unpackers(serve);
         }
-        serve->unpacking = true;
-        return 0;
+        return r;
 }
 
 int serve_start(struct image *image, const char *work_dir, uint64_t budget, const char *spill_dir,
@@ -301,14 +323,19 @@ int serve_start(struct image *image, const char *work_dir, uint64_t budget, cons
         serve->finish_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
         if (serve->stop_fd < 0 || serve->finish_fd < 0)
                 return st_error_errno(err, errno, "cannot serve the checkpoint");
+        int r = image_check(image, err);
+        if (r < 0)
+                return r;
         if (image->format != IMAGE_NONE) {
                 serve->store = store_new(budget, spill_dir);
-                serve->arrivals = xcalloc(image->manifest.n, sizeof(*serve->arrivals));
+                serve->arrivals = xcalloc(image->layout.n, sizeof(*serve->arrivals));
+                serve->unpackers = xcalloc(image->layout.parts, sizeof(*serve->unpackers));
+                serve->n_unsealed = image->layout.parts;
         }
         serve->listen_fd = streamer_listen(work_dir, STREAMER_SERVE_SOCKET, &serve->socket_path, err);
         if (serve->listen_fd < 0)
                 return serve->listen_fd;
-        int r = start_threads(serve);
+        r = start_threads(serve);
         if (r < 0)
                 return st_error_errno(err, r, "cannot serve the checkpoint");
         *ret = TAKE_PTR(serve);
@@ -324,8 +351,7 @@ int serve_finish(struct serve *serve, struct st_error **err) {
         pthread_join(serve->thread, NULL);
         for (size_t i = 0; i < serve->n_feeders; i++)
                 feed_join(serve->feeders[i]);
-        if (serve->unpacking)
-                pthread_join(serve->unpack_thread, NULL);
+        join_unpackers(serve);
         int r = 0;
         if (serve->error)
                 r = st_error_move(err, TAKE_PTR(serve->error));

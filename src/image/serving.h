@@ -14,7 +14,7 @@
 /** Files up to this size fit into a pipe as it is: they are checked and written at once, without a thread. */
 #define SERVE_SMALL ((uint64_t)64 << 10)
 
-/** A file of an archive on its way through the store. */
+/** A piece of a file of an archive (layout.h) on its way through the store; but for pages that is a whole file. */
 struct arrival {
         struct store_file *file; /* NULL: not begun */
         bool complete;           /* wholly there; and checked, but for pages: who feeds them checks them */
@@ -22,6 +22,13 @@ struct arrival {
 };
 
 struct feeder;
+
+/** The thread that unpacks one archive into the store. */
+struct unpacker {
+        struct serve *serve;
+        unsigned part;
+        pthread_t thread;
+};
 
 struct serve {
         struct image *image;
@@ -49,8 +56,9 @@ struct serve {
         struct store *store; /* NULL: served from a directory */
         struct arrival *arrivals;
         size_t starving; /* how many wait for bytes that have not come */
-        bool unpacking;
-        pthread_t unpack_thread;
+        struct unpacker *unpackers;
+        unsigned n_unpackers; /* that were started */
+        unsigned n_unsealed;  /* archives that have not been read to their end and found right */
 };
 
 /** Ends everything because of an error, which it takes; the first one is kept. */
@@ -62,12 +70,26 @@ void serve_count(struct serve *serve, uint64_t bytes);
 /** Waits for news of the archive, with the lock held; the thread that unpacks knows that somebody waits. */
 void serve_starve(struct serve *serve);
 
+/**
+ * Is it the last file? Then its end is kept back until all archives are known to be right in all their bytes, those
+ * around the files included. With the store.
+ */
+static inline bool serve_is_last(const struct serve *serve, const struct manifest_entry *entry) {
+        const struct manifest *manifest = &serve->image->manifest;
+        return entry == &manifest->entries[manifest->n - 1];
+}
+
+/** The first piece of a file on its way; the others follow it. */
+static inline struct arrival *serve_arrival(const struct serve *serve, const struct manifest_entry *entry) {
+        return &serve->arrivals[serve->image->layout.first[entry - serve->image->manifest.entries]];
+}
+
 /** Is it over? With or without the lock. */
 static inline bool serve_stopped(const struct serve *serve) {
         return atomic_load(&serve->stopped);
 }
 
-/** The thread that unpacks an archive into the store; userdata is the struct serve. */
+/** The thread that unpacks an archive into the store; userdata is a struct unpacker. */
 void *unpack_thread(void *userdata);
 
 /** Where the bytes of a file come from. */

@@ -284,6 +284,13 @@ ssize_t store_read(struct store_reader *reader, const uint8_t **ret) {
         return 0;
 }
 
+void store_seek(struct store_reader *reader, uint64_t offset) {
+        reader->extent = 0;
+        while (reader->extent < reader->file->n_extents && offset >= reader->file->extents[reader->extent].length)
+                offset -= reader->file->extents[reader->extent++].length;
+        reader->position = (size_t)offset;
+}
+
 void store_reader_clear(struct store_reader *reader) {
         free(reader->buffer);
         reader->buffer = NULL;

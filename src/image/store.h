@@ -97,4 +97,6 @@ struct store_reader {
 
 /** The next piece, up to 1 MiB. @return its length, 0 at the end, -errno; *ret valid until the next call */
 ssize_t store_read(struct store_reader *reader, const uint8_t **ret);
+/** Goes to an offset in the file, at most its size. */
+void store_seek(struct store_reader *reader, uint64_t offset);
 void store_reader_clear(struct store_reader *reader);

@@ -6,6 +6,8 @@
 #include <signal.h>
 #include <stdlib.h>
 
+#include "base/memory.h"
+
 #define STACK ((size_t)256 << 10)
 
 int threads_start(pthread_t *ret, void *(*function)(void *), void *userdata) {
@@ -52,17 +54,29 @@ static void *work(void *userdata) {
         return NULL;
 }
 
-int threads_run(size_t n, threads_job job, void *userdata, struct st_error **err) {
+/** @param width how many threads, the caller's included; fewer do when there are no more */
+static int run_jobs(size_t n, size_t width, threads_job job, void *userdata, struct st_error **err) {
         struct run run = { .lock = PTHREAD_MUTEX_INITIALIZER, .n = n, .job = job, .userdata = userdata };
-        pthread_t helper = 0;
-        bool helped = n > 1 && threads_start(&helper, work, &run) == 0;
+        pthread_t *helpers = xcalloc(width, sizeof(*helpers));
+        size_t helped = 0;
+        while (helped + 1 < width && helped + 1 < n && threads_start(&helpers[helped], work, &run) == 0)
+                helped++;
         work(&run);
-        if (helped)
-                pthread_join(helper, NULL);
+        while (helped > 0)
+                pthread_join(helpers[--helped], NULL);
+        free(helpers);
         pthread_mutex_destroy(&run.lock);
         if (run.error)
                 return st_error_move(err, run.error);
         return run.result;
+}
+
+int threads_run(size_t n, threads_job job, void *userdata, struct st_error **err) {
+        return run_jobs(n, 2, job, userdata, err);
+}
+
+int threads_run_all(size_t n, threads_job job, void *userdata, struct st_error **err) {
+        return run_jobs(n, n, job, userdata, err);
 }
 
 bool threads_signalled(int fd) {

@@ -21,5 +21,8 @@ typedef int (*threads_job)(size_t index, void *userdata, struct st_error **err);
 /** Runs n jobs, begun in order, by up to two threads and waits for their end. @return 0 or the first error */
 int threads_run(size_t n, threads_job job, void *userdata, struct st_error **err);
 
+/** The same, a thread for each job. */
+int threads_run_all(size_t n, threads_job job, void *userdata, struct st_error **err);
+
 /** Does a descriptor (an eventfd, a socket, a pipe) poll readable or hung up? false for a negative one. */
 bool threads_signalled(int fd);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* The thread that unpacks an archive into the store while CRIU asks for its files. */
+/* The threads that unpack the archives of a checkpoint into the store while CRIU asks for its files. */
 
 #include <errno.h>
 #include <stdlib.h>
@@ -14,7 +14,7 @@ struct unpacking {
         struct serve *serve;
         struct archive *archive;
         struct store_file *file;
-        const struct manifest_entry *entry;
+        const struct piece *piece;
         struct hasher *hasher;
         uint8_t *buffer; /* for what goes to the spill file */
 };
@@ -35,10 +35,9 @@ static int find_room(struct unpacking *unpacking, uint8_t **ret, size_t *ret_roo
         int r = -ECANCELED;
         pthread_mutex_lock(&serve->lock);
         while (!is_over(serve)) {
-                size_t left = unpacking->entry->size - unpacking->file->size < PIECE * 8
-                                      ? (size_t)(unpacking->entry->size - unpacking->file->size)
-                                      : PIECE * 8;
-                *ret = store_reserve(serve->store, unpacking->file, left, ret_room);
+                uint64_t left = unpacking->piece->size - unpacking->file->size;
+                *ret = store_reserve(serve->store, unpacking->file, left < PIECE * 8 ? (size_t)left : PIECE * 8,
+                                     ret_room);
                 r = *ret ? 1 : 0;
                 if (*ret || serve->starving > 0)
                         break;
@@ -60,7 +59,7 @@ static int unpack_piece(struct unpacking *unpacking, struct st_error **err) {
         bool spill = r == 0;
         if (spill) {
                 if (!unpacking->buffer && !(unpacking->buffer = malloc(PIECE)))
-                        return st_error_errno(err, ENOMEM, "cannot unpack %s", unpacking->entry->name);
+                        return st_error_errno(err, ENOMEM, "cannot unpack %s", unpacking->file->name);
                 to = unpacking->buffer;
                 room = PIECE;
         }
@@ -81,26 +80,28 @@ static int unpack_piece(struct unpacking *unpacking, struct st_error **err) {
         return r;
 }
 
-static int unpack_file(struct unpacking *unpacking, struct st_error **err) {
+static int unpack_file(struct unpacking *unpacking, const char *name, struct st_error **err) {
         struct serve *serve = unpacking->serve;
-        const struct manifest_entry *entry = unpacking->entry;
-        struct arrival *arrival = &serve->arrivals[entry - serve->image->manifest.entries];
-        bool pages = streamer_is_pages(entry->name);
-        _cleanup_(hasher_freep) struct hasher *hasher = pages ? NULL : hasher_new();
+        struct image *image = serve->image;
+        const struct piece *piece = unpacking->piece;
+        const struct manifest_entry *entry = &image->manifest.entries[piece->entry];
+        struct arrival *arrival = &serve->arrivals[piece - image->layout.pieces];
+        bool checked = image->verified && !streamer_is_pages(entry->name);
+        _cleanup_(hasher_freep) struct hasher *hasher = checked ? hasher_new() : NULL;
         unpacking->hasher = hasher;
 
         pthread_mutex_lock(&serve->lock);
-        unpacking->file = arrival->file = store_add(serve->store, entry->name, err);
+        unpacking->file = arrival->file = store_add(serve->store, name, err);
         pthread_mutex_unlock(&serve->lock);
         if (!unpacking->file)
                 return -EBADMSG;
-        while (unpacking->file->size < entry->size) {
+        while (unpacking->file->size < piece->size) {
                 int r = unpack_piece(unpacking, err);
                 if (r < 0)
                         return r;
         }
         if (hasher && !hash_equal(hasher_finish(hasher), entry->hash))
-                return image_damaged(serve->image, entry->name, "has a wrong checksum", err);
+                return image_damaged(image, entry->name, "has a wrong checksum", err);
 
         pthread_mutex_lock(&serve->lock);
         arrival->complete = true;
@@ -110,24 +111,35 @@ static int unpack_file(struct unpacking *unpacking, struct st_error **err) {
         return over ? -ECANCELED : 0;
 }
 
-static int unpack(struct unpacking *unpacking, struct st_error **err) {
-        struct image *image = unpacking->serve->image;
-        struct manifest manifest = { 0 };
-        int r = archive_open(image->path, image->fd, false, &unpacking->archive, &manifest, err);
-        manifest_clear(&manifest);
-        /* What follows the last file is image_verify()'s business: all that CRIU gets is checked by its own hash. */
-        for (size_t i = 0; i < image->manifest.n && r >= 0; i++) {
-                r = archive_next(unpacking->archive, &image->manifest, &unpacking->entry, err);
-                if (r > 0)
-                        r = unpack_file(unpacking, err);
+static int unpack(struct unpacking *unpacking, unsigned part, struct st_error **err) {
+        struct serve *serve = unpacking->serve;
+        struct image *image = serve->image;
+        int r = image_open_part(image, part, &unpacking->archive, err);
+        for (size_t i = 0; i < image->layout.n && r >= 0; i++) {
+                unpacking->piece = &image->layout.pieces[i];
+                if (unpacking->piece->part != part)
+                        continue;
+                _cleanup_free_ char *name = layout_piece_name(&image->manifest, unpacking->piece);
+                r = archive_next(unpacking->archive, name, unpacking->piece->size, err);
+                if (r >= 0)
+                        r = unpack_file(unpacking, name, err);
         }
-        return r;
+        if (r >= 0)
+                r = archive_end(unpacking->archive, err);
+        if (r < 0)
+                return r;
+        pthread_mutex_lock(&serve->lock);
+        serve->n_unsealed--;
+        pthread_cond_broadcast(&serve->changed);
+        pthread_mutex_unlock(&serve->lock);
+        return 0;
 }
 
 void *unpack_thread(void *userdata) {
-        struct unpacking unpacking = { .serve = userdata };
+        const struct unpacker *unpacker = userdata;
+        struct unpacking unpacking = { .serve = unpacker->serve };
         struct st_error *error = NULL;
-        unpack(&unpacking, &error);
+        unpack(&unpacking, unpacker->part, &error);
         if (error)
                 serve_fail(unpacking.serve, error);
         archive_free(unpacking.archive);

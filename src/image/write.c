@@ -16,6 +16,7 @@
 #include "base/path.h"
 #include "base/text.h"
 #include "image/formats.h"
+#include "image/layout.h"
 #include "image/streamer.h"
 #include "image/threads.h"
 
@@ -38,7 +39,7 @@ int writing_step(struct writing *writing, uint64_t bytes, struct st_error **err)
                 writing->options->progress(writing->done, writing->store->total, writing->options->userdata);
         }
         pthread_mutex_unlock(&writing->lock);
-        if (threads_signalled(writing->options->cancel_fd))
+        if (threads_signalled(writing->options->cancel_fd) || atomic_load(&writing->failed))
                 return st_error_set(err, ECANCELED, "cancelled");
         return 0;
 }
@@ -87,8 +88,16 @@ static void choose_order(struct writing *writing) {
                 for (size_t i = 0; i < writing->store->n_files; i++)
                         if (rank(writing->store->files[i]) == wanted)
                                 writing->files[writing->n_files++] = writing->store->files[i];
-        for (size_t i = 0; i < writing->n_files; i++)
-                manifest_add(&writing->manifest, writing->files[i]->name, writing->files[i]->size, (struct hash){ 0 });
+        uint64_t pages = 0;
+        for (size_t i = 0; i < writing->n_files; i++) {
+                const struct store_file *file = writing->files[i];
+                pages += streamer_is_pages(file->name) ? file->size : 0;
+                manifest_add(&writing->manifest, file->name, file->size, (struct hash){ 0 });
+        }
+        if (writing->options->streams > 1) {
+                writing->manifest.streams = writing->options->streams;
+                writing->manifest.piece = layout_piece_size(pages, writing->options->streams);
+        }
 }
 
 static int check_names(const struct store *store, struct st_error **err) {
@@ -106,13 +115,17 @@ static int check_absent(const char *path, struct st_error **err) {
         return errno == ENOENT ? 0 : st_error_errno(err, errno, "cannot write %s", path);
 }
 
+static bool is_directory(const struct image_write *options) {
+        return options->format == IMAGE_NONE || options->streams > 1;
+}
+
 /** Gives the checkpoint its name, never over something that exists. */
 static int rename_new(const struct image_write *options, struct st_error **err) {
         const char *from = options->partial, *to = options->destination;
         if (renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE) == 0)
                 return 0;
         if (errno == EINVAL || errno == ENOSYS) { /* a file system that cannot */
-                if (options->format != IMAGE_NONE) {
+                if (!is_directory(options)) {
                         if (link(from, to) == 0) {
                                 unlink(from);
                                 return 0;
@@ -144,7 +157,7 @@ static int write_and_commit(struct writing *writing, struct st_error **err) {
         int r = check_absent(options->partial, err);
         if (r < 0)
                 return r;
-        r = options->format == IMAGE_NONE ? none_write(writing, err) : zstd_write(writing, err);
+        r = options->format == IMAGE_NONE ? none_write(writing, err) : archive_write(writing, err);
         if (r == 0)
                 r = rename_new(options, err);
         if (r < 0) {
@@ -158,7 +171,9 @@ static int write_and_commit(struct writing *writing, struct st_error **err) {
 }
 
 int image_write(struct store *store, const struct image_write *options, struct st_error **err) {
-        int r = check_absent(options->destination, err);
+        int r = image_check_streams(options->format, options->streams, err);
+        if (r == 0)
+                r = check_absent(options->destination, err);
         if (r == 0)
                 r = check_names(store, err);
         if (r < 0)

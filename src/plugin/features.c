@@ -25,6 +25,10 @@ bool feature_has_effect(enum st_feature feature) {
         switch (feature) {
         case ST_FEATURE_dump_command:
         case ST_FEATURE_restore_command:
+        case ST_FEATURE_freeze_command:
+        case ST_FEATURE_unfreeze_command:
+        case ST_FEATURE_freeze_handler:
+        case ST_FEATURE_unfreeze_handler:
         case ST_FEATURE_query_command:
         case ST_FEATURE_helper_commands:
         case ST_FEATURE_dump_middleware:

@@ -11,6 +11,7 @@
 #include "process/analysis.h"
 #include "process/files.h"
 #include "process/idmap.h"
+#include "process/namespaces.h"
 #include "process/parse.h"
 #include "process/sockets.h"
 #include "process/tree.h"
@@ -108,20 +109,42 @@ static void add_socket(struct analyser *analyser, const struct file *file) {
         analyser->socket_fds.items[analyser->socket_fds.n - 1].writable = true;
 }
 
+static bool is_slave(dev_t device) {
+        unsigned major = major(device);
+
+        return major >= PTY_SLAVE_MAJOR && major < PTY_SLAVE_MAJOR + PTY_SLAVE_MAJORS;
+}
+
+static unsigned slave_index(dev_t device) {
+        return (major(device) - PTY_SLAVE_MAJOR) * 256 + minor(device);
+}
+
+/* A terminal whose master was closed has lost its name, and is nobody's controlling terminal any more. */
+static bool is_hung_up(const struct process_fd *fd) {
+        return is_slave(fd->rdev) && text_ends_with(fd->path, " (deleted)");
+}
+
+static void add_pty(struct process_analysis *analysis, unsigned index) {
+        GROW(analysis->ptys, analysis->n_ptys, analysis->room_ptys);
+        analysis->ptys[analysis->n_ptys++] = index;
+}
+
 static void add_terminal(struct analyser *analyser, const struct file *file) {
         struct process_analysis *analysis = analyser->analysis;
         _cleanup_free_ char *path = NULL, *text = NULL;
         const char *at;
 
         fds_add(&analysis->terminals, analyser->pid, file);
+        /* CRIU opens a master for it again, closes that, and wants the same index. */
+        if (is_hung_up(&analysis->terminals.items[analysis->terminals.n - 1]))
+                add_pty(analysis, slave_index(file->rdev));
         if (file->rdev != makedev(TTY_AUX_MAJOR, PTMX_MINOR))
                 return;
         /* A master says which terminal it is of: "tty-index:\t3". */
         path = xasprintf("fdinfo/%d", file->fd);
         if (proc_read_file_at(analyser->proc_fd, path, &text, NULL) < 0 || !(at = strstr(text, "tty-index:")))
                 return;
-        GROW(analysis->ptys, analysis->n_ptys, analysis->room_ptys);
-        analysis->ptys[analysis->n_ptys++] = (unsigned)strtoul(at + strlen("tty-index:"), NULL, 10);
+        add_pty(analysis, (unsigned)strtoul(at + strlen("tty-index:"), NULL, 10));
 }
 
 static int add_file(const struct file *file, void *userdata) {
@@ -158,6 +181,7 @@ static int read_task(struct analyser *analyser, struct process_task *task, struc
                 task->tracer = status.tracer;
                 task->rss = status.memory;
                 analyser->analysis->memory += status.anonymous;
+                analyser->analysis->huge_pages |= status.huge > 0;
                 if (status.shared > analyser->shared)
                         analyser->shared = status.shared;
         }
@@ -199,12 +223,8 @@ static void judge_sockets(struct analyser *analyser) {
 }
 
 static bool holds_master(const struct process_analysis *analysis, dev_t device) {
-        unsigned major = major(device);
-
-        if (major < PTY_SLAVE_MAJOR || major >= PTY_SLAVE_MAJOR + PTY_SLAVE_MAJORS)
-                return false;
-        for (size_t i = 0; i < analysis->n_ptys; i++)
-                if (analysis->ptys[i] == (major - PTY_SLAVE_MAJOR) * 256 + minor(device))
+        for (size_t i = 0; is_slave(device) && i < analysis->n_ptys; i++)
+                if (analysis->ptys[i] == slave_index(device))
                         return true;
         return false;
 }
@@ -236,6 +256,19 @@ static void judge_session(struct process_analysis *analysis) {
                 if (analysis->tasks[i].tty_nr != 0 &&
                     !holds_master(analysis, controlling_terminal(&analysis->tasks[i])))
                         analysis->shell_job = true;
+}
+
+/*
+ * What is restored begins in the cgroups of who restores it: who was in others must be moved there. CRIU keeps the
+ * cgroup namespace, of which there is one for a tree, together with them.
+ */
+static void judge_surroundings(struct process_analysis *analysis) {
+        pid_t root = analysis->tasks[0].pid;
+
+        analysis->own_mounts = namespaces_mounts_on_our_root(root);
+        analysis->own_cgroups = namespaces_differ(root, "cgroup");
+        for (size_t i = 0; i < analysis->n_tasks && !analysis->own_cgroups; i++)
+                analysis->own_cgroups = namespaces_cgroups_differ(analysis->tasks[i].pid);
 }
 
 static int read_tasks(struct analyser *analyser, struct st_error **err) {
@@ -285,6 +318,7 @@ int process_analyse(pid_t root, struct process_analysis **ret, struct st_error *
         if (analyser.sockets.n > 0)
                 judge_sockets(&analyser);
         judge_session(analysis);
+        judge_surroundings(analysis);
         *ret = TAKE_PTR(analysis);
         return 0;
 }

@@ -36,10 +36,11 @@ struct process_task {
         char state;          /* R, S, D, T, t, Z, … (proc(5)) */
         uint64_t start_time; /* clock ticks after boot: with the PID, the identity of a process */
         unsigned threads;
-        int tty_nr;    /* controlling terminal, 0: none */
-        pid_t tracer;  /* who ptraces it, 0: nobody */
-        uint64_t rss;  /* bytes, swapped ones too; the sum over the tree is what a dump must at most copy */
-        char *command; /* the name (comm), sanitised */
+        int tty_nr;          /* controlling terminal, 0: none */
+        pid_t tracer;        /* who ptraces it, 0: nobody */
+        uint64_t rss;        /* bytes, swapped ones too; the sum over the tree is what a dump must at most copy */
+        char *command;       /* the name (comm), sanitised */
+        pid_t stopped_by_us; /* set by a dump: the PID it sees itself if a freeze of ours stopped it, else 0 */
 };
 
 struct process_analysis {
@@ -53,9 +54,12 @@ struct process_analysis {
         bool shell_job;       /* the root's session leader is outside the tree, or a terminal is open or controlling */
         bool tcp_established; /* a TCP socket with a connection (any state but LISTEN) */
         bool ext_unix;        /* an AF_UNIX socket whose peer is outside the tree */
+        bool huge_pages;  /* a process has pages of hugetlbfs; of these CRIU cannot read private ones from a stream */
+        bool own_mounts;  /* the root has a mount namespace of its own, on the same root file system as the caller */
+        bool own_cgroups; /* a process is in another cgroup, of whatever hierarchy, than the caller */
 
         struct process_fds terminals; /* each open terminal of the tree */
-        unsigned *ptys;               /* indices (pts(4)) of the terminals whose master the tree holds */
+        unsigned *ptys;               /* indices (pts(4)) of terminals whose master the tree holds, or was closed */
         size_t n_ptys, room_ptys;
         struct process_fds external_pipes; /* pipe ends whose other end nobody in the tree holds */
         struct process_fds external_unix;  /* AF_UNIX sockets with a peer outside the tree */

@@ -4,14 +4,22 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/sysinfo.h>
 #include <sys/sysmacros.h>
 
 #include "base/cleanup.h"
+#include "base/memory.h"
 #include "base/text.h"
 #include "process/files.h"
 #include "process/parse.h"
+
+/* From so many descriptors on, threads are worth their start. */
+#define PARALLEL_MIN 2000
+#define THREADS_MAX 8
 
 bool files_is_terminal(uint64_t rdev) {
         switch (major(rdev)) { /* Documentation/admin-guide/devices.txt of the kernel */
@@ -141,12 +149,11 @@ struct walk {
  *
  * @return 1 when the file was read, 0 when it is of no interest or closed meanwhile, -errno
  */
-static int read_file(struct walk *walk, const char *name, struct file *file) {
-        int64_t fd;
+static int read_file(struct walk *walk, int number, struct file *file) {
+        char name[16];
 
-        if (text_to_int(name, 0, INT_MAX, &fd) < 0)
-                return 0;
-        *file = (struct file){ .fd = (int)fd, .link = walk->link };
+        snprintf(name, sizeof(name), "%d", number);
+        *file = (struct file){ .fd = number, .link = walk->link };
         int type = read_node(walk->dir_fd, name, file);
         if (type < 0)
                 return 0;
@@ -174,31 +181,127 @@ static int read_file(struct walk *walk, const char *name, struct file *file) {
         return 1;
 }
 
-int files_each(int proc_fd, unsigned detail, files_fn call, void *userdata) {
-        int dir_fd = openat(proc_fd, "fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        struct walk walk = { .proc_fd = proc_fd, .dir_fd = dir_fd, .detail = detail };
-        _cleanup_closedir_ DIR *dir = NULL;
+/* Numbers of the open descriptors; malloc'ed. */
+static int list_numbers(int dir_fd, int **ret, size_t *ret_n) {
+        int copy = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        _cleanup_closedir_ DIR *dir = copy < 0 ? NULL : fdopendir(copy);
+        _cleanup_free_ int *numbers = NULL;
         const struct dirent *entry;
+        size_t n = 0, room = 0;
+
+        if (!dir) {
+                /* fdopendir(3) counts the descriptors by fstat(2), and finds no process. */
+                int r = errno == ENOENT ? -ESRCH : -errno;
+                if (copy >= 0)
+                        close(copy);
+                return r;
+        }
+        while ((errno = 0, entry = readdir(dir))) {
+                int64_t number;
+
+                if (text_to_int(entry->d_name, 0, INT_MAX, &number) < 0)
+                        continue;
+                GROW(numbers, n, room);
+                numbers[n++] = (int)number;
+        }
+        if (errno != 0)
+                return errno == ENOENT ? -ESRCH : -errno;
+        *ret = TAKE_PTR(numbers);
+        *ret_n = n;
+        return 0;
+}
+
+/* A part of the descriptors, for one thread. */
+struct slice {
+        struct walk walk;
+        const int *numbers;
+        size_t n;
+        struct file *files; /* with links of their own */
+        size_t n_files;
+        int result;
+};
+
+static void *read_slice(void *userdata) {
+        struct slice *slice = userdata;
+
+        for (size_t i = 0; i < slice->n && slice->result >= 0; i++) {
+                struct file *file = &slice->files[slice->n_files];
+                int r = read_file(&slice->walk, slice->numbers[i], file);
+
+                if (r < 0)
+                        slice->result = r;
+                if (r <= 0)
+                        continue;
+                file->link = xstrdup(file->link);
+                slice->n_files++;
+        }
+        return NULL;
+}
+
+/* All slices but the first get a thread; what gets none is read here. */
+static void read_slices(struct slice *slices, size_t n) {
+        pthread_t threads[THREADS_MAX];
+        bool started[THREADS_MAX] = { false };
+
+        for (size_t i = 1; i < n; i++)
+                started[i] = pthread_create(&threads[i], NULL, read_slice, &slices[i]) == 0;
+        for (size_t i = 0; i < n; i++)
+                if (!started[i])
+                        (void)read_slice(&slices[i]);
+        for (size_t i = 1; i < n; i++)
+                if (started[i])
+                        (void)pthread_join(threads[i], NULL);
+}
+
+/* So many that they are read by several threads: the calls for them are made here, in their order. */
+static int each_parallel(const struct walk *walk, const int *numbers, size_t n, files_fn call, void *userdata) {
+        size_t processors = (size_t)get_nprocs(), parts = processors < THREADS_MAX ? processors : THREADS_MAX;
+        size_t per_part = (n + parts - 1) / parts;
+        struct slice *slices = xcalloc(parts, sizeof(*slices));
+        int r = 0;
+
+        for (size_t i = 0; i < parts; i++) {
+                size_t begin = i * per_part < n ? i * per_part : n, end = begin + per_part < n ? begin + per_part : n;
+
+                slices[i] = (struct slice){ .walk = *walk, .numbers = numbers + begin, .n = end - begin };
+                slices[i].files = xcalloc(end - begin + 1, sizeof(*slices[i].files));
+        }
+        read_slices(slices, parts);
+        for (size_t i = 0; i < parts; i++) {
+                for (size_t j = 0; j < slices[i].n_files; j++) {
+                        if (r >= 0)
+                                r = call(&slices[i].files[j], userdata);
+                        free((char *)slices[i].files[j].link);
+                }
+                if (r >= 0 && slices[i].result < 0)
+                        r = slices[i].result;
+                free(slices[i].files);
+        }
+        free(slices);
+        return r < 0 ? r : 0;
+}
+
+int files_each(int proc_fd, unsigned detail, files_fn call, void *userdata) {
+        _cleanup_close_ int dir_fd = openat(proc_fd, "fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        struct walk walk = { .proc_fd = proc_fd, .dir_fd = dir_fd, .detail = detail };
+        _cleanup_free_ int *numbers = NULL;
         struct file file;
+        size_t n = 0;
+        int r;
 
         if (dir_fd < 0)
                 return errno == ENOENT ? -ESRCH : -errno;
-        dir = fdopendir(dir_fd);
-        if (!dir) {
-                /* Its fstat(2) counts the descriptors, and finds no process. */
-                int r = errno == ENOENT ? -ESRCH : -errno;
-                close(dir_fd);
+        r = list_numbers(dir_fd, &numbers, &n);
+        if (r < 0)
                 return r;
-        }
-        for (;;) {
-                errno = 0;
-                entry = readdir(dir);
-                if (!entry)
-                        return errno == ENOENT ? -ESRCH : -errno;
-                int r = read_file(&walk, entry->d_name, &file);
+        if (n >= PARALLEL_MIN)
+                return each_parallel(&walk, numbers, n, call, userdata);
+        for (size_t i = 0; i < n; i++) {
+                r = read_file(&walk, numbers[i], &file);
                 if (r > 0)
                         r = call(&file, userdata);
                 if (r < 0)
                         return r;
         }
+        return 0;
 }

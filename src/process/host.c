@@ -132,6 +132,10 @@ static void fill_virtualisation(Daemon__Host *host) {
         }
 }
 
+char *host_cpu_flags(void) {
+        return read_cpu_value("flags") ?: read_cpu_value("Features");
+}
+
 static Daemon__CPU *read_cpu(void) {
         Daemon__CPU *cpu = NEW(Daemon__CPU);
         long count = sysconf(_SC_NPROCESSORS_ONLN);
@@ -151,7 +155,7 @@ static Daemon__CPU *read_cpu(void) {
 }
 
 /* proc_meminfo(5): "MemTotal:       24684096 kB" */
-static uint64_t memory_value(const char *key) {
+uint64_t host_memory(const char *key) {
         _cleanup_free_ char *value = read_value("/proc/meminfo", key, ':');
         char *cursor = value;
         uint64_t n;
@@ -166,8 +170,8 @@ static Daemon__Memory *read_memory(void) {
 
         daemon__memory__init(memory);
         memory->has_total = memory->has_available = memory->has_used = 1;
-        memory->total = memory_value("MemTotal");
-        memory->available = memory_value("MemAvailable");
+        memory->total = host_memory("MemTotal");
+        memory->available = host_memory("MemAvailable");
         memory->used = memory->total > memory->available ? memory->total - memory->available : 0;
         return memory;
 }

@@ -168,7 +168,11 @@ int proc_parse_status(const char *text, struct proc_status *ret) {
                         add_kilobytes(&ret->anonymous, value);
                 else if (streq(line, "RssShmem"))
                         add_kilobytes(&ret->shared, value);
-                else if (streq(line, "VmSwap")) {
+                else if (streq(line, "HugetlbPages")) {
+                        add_kilobytes(&ret->memory, value);
+                        add_kilobytes(&ret->anonymous, value);
+                        add_kilobytes(&ret->huge, value);
+                } else if (streq(line, "VmSwap")) {
                         add_kilobytes(&ret->memory, value);
                         add_kilobytes(&ret->anonymous, value);
                 }

@@ -24,6 +24,7 @@ struct proc_status {
         uint64_t memory;    /* bytes, resident and swapped */
         uint64_t anonymous; /* of these, the task's own */
         uint64_t shared;    /* of these, in shared memory */
+        uint64_t huge;      /* bytes in pages of hugetlbfs: of `memory` and `anonymous`, too */
 };
 
 /** Parses /proc/PID/stat. The command may hold anything, also ")" and newlines. @return 0 or -EBADMSG */

@@ -2,8 +2,11 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/kcmp.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/io.h"
@@ -198,5 +201,13 @@ int tree_read(pid_t root, bool descendants, struct tree *ret, struct st_error **
                 return st_error_errno(err, r, "cannot read the descendants of process %d", (int)root);
         *ret = tree;
         tree = (struct tree){ 0 };
+        return 0;
+}
+
+pid_t tree_find_vfork(const struct process_task *tasks, size_t n) {
+        for (size_t i = 1; i < n; i++)
+                if (tasks[i].state != 'Z' && tasks[i].ppid > 0 &&
+                    syscall(SYS_kcmp, tasks[i].ppid, tasks[i].pid, KCMP_VM, 0, 0) == 0)
+                        return tasks[i].ppid;
         return 0;
 }

@@ -32,3 +32,11 @@ void tree_clear(struct tree *tree);
 
 /** Has the task ended, so that nothing but its exit code is left? */
 bool tree_task_is_dead(const struct process_task *task);
+
+/**
+ * Does one of the tree wait for a child that it made by vfork(2) and that has not started its program yet? It cannot be
+ * stopped then. Processes that share memory for good look the same.
+ *
+ * @return the parent's PID; 0: nobody does
+ */
+pid_t tree_find_vfork(const struct process_task *tasks, size_t n);

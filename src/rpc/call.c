@@ -274,16 +274,6 @@ static void run(struct rpc_call *call) {
         rpc_call_unref(call);
 }
 
-/* The health service of gRPC (grpc/grpc, doc/health-checking.md): a daemon that answers serves. */
-static void answer_health(struct rpc_call *call) {
-        static const uint8_t serving[] = { 0, 0, 0, 0, 2, 0x08, 0x01 }; /* HealthCheckResponse.status = SERVING */
-        uint8_t *to = rpc_buffer_extend(&call->out, sizeof(serving));
-
-        if (to)
-                memcpy(to, serving, sizeof(serving));
-        finish(call, to ? RPC_OK : RPC_RESOURCE_EXHAUSTED, "no memory", 200);
-}
-
 /* A message is complete. @return 0, or an error that refuses the call */
 static int take_message(struct rpc_call *call, struct st_error **err) {
         const struct rpc_buffer *bytes = &call->decoder.message;
@@ -321,8 +311,7 @@ static int decode(struct rpc_call *call, const uint8_t *data, size_t n, struct s
         int r;
 
         while ((r = grpc_decoder_next(&call->decoder, &data, &n, err)) > 0) {
-                if (!call->health)
-                        r = take_message(call, err);
+                r = take_message(call, err);
                 if (r < 0)
                         return r;
                 grpc_decoder_reset(&call->decoder);
@@ -359,9 +348,7 @@ void call_input_end(struct rpc_call *call) {
         } else if (call->state == CALL_RUNNING) {
                 if (call->on_message && !call->cancelled)
                         call->on_message(call, NULL, call->message_userdata);
-        } else if (call->health)
-                answer_health(call);
-        else if (call->request)
+        } else if (call->request)
                 run(call);
         else {
                 st_error_set(&error, EPROTO, "the request has no message");
@@ -386,6 +373,15 @@ static int set_deadline(struct rpc_call *call, struct st_error **err) {
         return r < 0 ? st_error_errno(err, r, "cannot set the deadline") : 0;
 }
 
+/* @return 0, or an error of why the caller may not call this */
+static int check_admission(const struct rpc_call *call, struct st_error **err) {
+        const struct rpc_server *server = call->server;
+
+        if (!server->admit || !call->method || server_is_health(call->method))
+                return 0;
+        return server->admit(call, server->admit_userdata, err);
+}
+
 void call_begin(struct rpc_call *call) {
         _cleanup_error_ struct st_error *error = NULL;
         unsigned http_status = head_check(&call->head, &error);
@@ -394,13 +390,10 @@ void call_begin(struct rpc_call *call) {
                 fail(call, error, http_status);
                 return;
         }
-        call->health = streq(call->head.path, "/grpc.health.v1.Health/Check");
-        if (!call->health)
-                call->method =
-                        server_find_method(call->server, call->head.path, &call->descriptor, &call->userdata, &error);
+        call->method = server_find_method(call->server, call->head.path, &call->descriptor, &call->userdata, &error);
         if (call->server->n_calls > SERVER_CALLS_LIMIT)
                 st_error_set(&error, ENOMEM, "too many calls at once");
-        if (error || (!call->method && !call->health) || set_deadline(call, &error) < 0)
+        if (error || !call->method || check_admission(call, &error) < 0 || set_deadline(call, &error) < 0)
                 fail(call, error, 200);
         else
                 call->state = CALL_BODY;

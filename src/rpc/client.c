@@ -45,6 +45,7 @@ struct exchange {
 struct rpc_client {
         struct rpc_connection http;
         struct exchange *exchange; /* NULL: no call is running */
+        char *authority;           /* NULL: a UNIX socket, which has no name of its own */
 };
 
 static void exchange_clear(struct exchange *exchange) {
@@ -190,6 +191,10 @@ static ssize_t read_source(nghttp2_session *session, int32_t stream_id, uint8_t 
 }
 
 struct rpc_client *rpc_client_new(int fd) {
+        return rpc_client_new_transport(rpc_transport_socket(fd), NULL);
+}
+
+struct rpc_client *rpc_client_new_transport(struct rpc_transport *transport, const char *authority) {
         struct rpc_client *client = NEW(struct rpc_client);
         nghttp2_session_callbacks *callbacks = NULL;
 
@@ -198,9 +203,10 @@ struct rpc_client *rpc_client_new(int fd) {
                 nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks, on_data_chunk);
                 nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, on_stream_close);
         }
-        if (!callbacks || rpc_connection_open(&client->http, rpc_transport_socket(fd), callbacks, 0, client) < 0)
+        if (!callbacks || rpc_connection_open(&client->http, transport, callbacks, 0, client) < 0)
                 abort(); /* without memory for a few hundred bytes, as xmalloc() */
         nghttp2_session_callbacks_del(callbacks);
+        client->authority = xstrdup(authority);
         return client;
 }
 
@@ -208,6 +214,7 @@ struct rpc_client *rpc_client_free(struct rpc_client *client) {
         if (!client)
                 return NULL;
         rpc_connection_close(&client->http);
+        free(client->authority);
         free(client);
         return NULL;
 }
@@ -262,9 +269,9 @@ static int submit(struct rpc_client *client, const char *method, const struct rp
         char timeout[GRPC_TIMEOUT_SIZE];
         nghttp2_nv headers[8] = {
                 rpc_connection_header(":method", "POST"),
-                rpc_connection_header(":scheme", "http"),
+                rpc_connection_header(":scheme", client->authority ? "https" : "http"),
                 rpc_connection_header(":path", method),
-                rpc_connection_header(":authority", "localhost"), /* a UNIX socket has no name of its own */
+                rpc_connection_header(":authority", client->authority ?: "localhost"),
                 rpc_connection_header("te", "trailers"),
                 rpc_connection_header("content-type", "application/grpc"),
                 rpc_connection_header("user-agent", "stasis/" STASIS_VERSION),
@@ -286,6 +293,10 @@ static int receive(struct rpc_client *client, struct st_error **err) {
                 return 0;
         if (r == -EPROTO)
                 return st_error_set(err, EPROTO, "the daemon's answer is not HTTP/2");
+        if (client->http.transport->error) {
+                st_error_move(err, TAKE_PTR(client->http.transport->error));
+                return st_error_wrap(err, "the connection to the daemon broke");
+        }
         return st_error_set(err, ECONNRESET, "the daemon went away during the call");
 }
 

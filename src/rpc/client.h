@@ -22,6 +22,8 @@
 #include <stasis/error.h>
 #include "rpc/metadata.h"
 #include "rpc/status.h"
+#include "rpc/tls.h"
+#include "rpc/transport.h"
 
 struct rpc_client;
 
@@ -33,8 +35,22 @@ struct rpc_client;
  */
 int rpc_client_connect(const char *path, int timeout_ms, struct rpc_client **ret, struct st_error **err);
 
+/**
+ * Connects by TCP and TLS (tls.h); the server has accepted our certificate when this returns.
+ *
+ * @param address "HOST:PORT"; the server's certificate must be for that host
+ * @param timeout_ms for all of it; 0: none
+ * @param cancel_fd gives up when it polls readable: -ECANCELED; 0 or negative: none
+ * @return 0; -ECONNREFUSED, -ETIMEDOUT, -EACCES when either side does not accept the other's certificate, … with err
+ */
+int rpc_client_connect_tls(const char *address, struct rpc_tls *tls, int timeout_ms, int cancel_fd,
+                           struct rpc_client **ret, struct st_error **err);
+
 /** @param fd a connected stream socket, the client's from now on. Never NULL. */
 struct rpc_client *rpc_client_new(int fd);
+
+/** @param authority copied, what requests are addressed to; NULL: "localhost", and no TLS. @param transport taken */
+struct rpc_client *rpc_client_new_transport(struct rpc_transport *transport, const char *authority);
 
 struct rpc_client *rpc_client_free(struct rpc_client *client);
 static inline void rpc_client_freep(struct rpc_client **client) {

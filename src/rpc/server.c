@@ -34,13 +34,18 @@ int rpc_server_new(sd_event *loop, const struct rpc_server_options *options, str
                 server->options.max_connections = DEFAULT_CONNECTIONS;
         if (server->options.max_calls == 0)
                 server->options.max_calls = DEFAULT_CALLS;
+        TAILQ_INIT(&server->handshakes);
         server->loop = sd_event_ref(loop);
         r = sd_event_add_defer(loop, &server->drained, on_drained, server);
         if (r >= 0)
                 r = sd_event_source_set_enabled(server->drained, SD_EVENT_OFF);
+        if (r < 0)
+                st_error_errno(err, r, "cannot make a server");
+        else
+                r = server_add_health(server, err);
         if (r < 0) {
                 rpc_server_free(server);
-                return st_error_errno(err, r, "cannot make a server");
+                return r;
         }
         *ret = server;
         return 0;
@@ -50,6 +55,7 @@ static void close_listeners(struct rpc_server *server) {
         struct listener *listener;
 
         server->breath = sd_event_source_disable_unref(server->breath);
+        handshakes_end(server); /* they know their listener */
         while ((listener = LIST_FIRST(&server->listeners))) {
                 LIST_REMOVE(listener, link);
                 sd_event_source_disable_unref(listener->source); /* closes the socket */
@@ -158,10 +164,29 @@ static void take_breath(struct rpc_server *server) {
                 (void)sd_event_source_set_enabled(listener->source, SD_EVENT_OFF);
 }
 
-static void accepted(struct rpc_server *server, int fd) {
+bool server_has_room(const struct rpc_server *server, bool remote) {
+        return server->n_sessions < server->options.max_connections &&
+               (!remote || server->n_remote < (server->options.max_connections + 1) / 2);
+}
+
+void rpc_server_set_admission(struct rpc_server *server, rpc_admit_fn admit, void *userdata) {
+        server->admit = admit;
+        server->admit_userdata = userdata;
+}
+
+static void accepted(struct listener *listener, int fd) {
+        struct rpc_server *server = listener->server;
         struct rpc_peer *peer = NULL;
 
-        if (server->n_sessions >= server->options.max_connections || rpc_peer_of_socket(fd, &peer) < 0) {
+        if (!server_has_room(server, listener->tls != NULL)) {
+                close(fd);
+                return;
+        }
+        if (listener->tls) {
+                handshake_start(listener, fd);
+                return;
+        }
+        if (rpc_peer_of_socket(fd, &peer) < 0) {
                 close(fd);
                 return;
         }
@@ -171,7 +196,7 @@ static void accepted(struct rpc_server *server, int fd) {
 }
 
 static int on_accept(sd_event_source *source, int fd, uint32_t events, void *userdata) {
-        struct rpc_server *server = ((struct listener *)userdata)->server;
+        struct listener *listener = userdata;
 
         (void)source;
         (void)events;
@@ -179,9 +204,9 @@ static int on_accept(sd_event_source *source, int fd, uint32_t events, void *use
                 int client = io_accept(fd);
 
                 if (client >= 0)
-                        accepted(server, client);
+                        accepted(listener, client);
                 else if (client == -EMFILE || client == -ENFILE || client == -ENOMEM || client == -ENOBUFS) {
-                        take_breath(server);
+                        take_breath(listener->server);
                         break;
                 } else if (client != -ECONNABORTED && client != -EINTR)
                         break;
@@ -189,7 +214,7 @@ static int on_accept(sd_event_source *source, int fd, uint32_t events, void *use
         return 0;
 }
 
-int rpc_server_listen(struct rpc_server *server, int fd, struct st_error **err) {
+static int add_listener(struct rpc_server *server, int fd, const struct listener *values, struct st_error **err) {
         _cleanup_close_ int owned = fd;
         struct listener *listener;
         int r = io_set_nonblocking(fd, true);
@@ -197,6 +222,7 @@ int rpc_server_listen(struct rpc_server *server, int fd, struct st_error **err) 
         if (r < 0)
                 return st_error_errno(err, r, "cannot listen");
         listener = NEW(struct listener);
+        *listener = *values;
         listener->server = server;
         r = sd_event_add_io(server->loop, &listener->source, fd, EPOLLIN, on_accept, listener);
         if (r >= 0)
@@ -209,6 +235,17 @@ int rpc_server_listen(struct rpc_server *server, int fd, struct st_error **err) 
         TAKE_FD(owned);
         LIST_INSERT_HEAD(&server->listeners, listener, link);
         return 0;
+}
+
+int rpc_server_listen(struct rpc_server *server, int fd, struct st_error **err) {
+        return add_listener(server, fd, &(const struct listener){ 0 }, err);
+}
+
+int rpc_server_listen_tls(struct rpc_server *server, int fd, struct rpc_tls *tls, rpc_identify_fn identify,
+                          void *userdata, struct st_error **err) {
+        const struct listener values = { .tls = tls, .identify = identify, .userdata = userdata };
+
+        return add_listener(server, fd, &values, err);
 }
 
 int rpc_server_serve(struct rpc_server *server, struct rpc_transport *transport, struct rpc_peer *peer,

@@ -20,7 +20,8 @@
  * A connection whose client sent GOAWAY is closed as soon as the last of its calls has finished, reset ones too: that
  * is how a client that cancelled learns that all has been rolled back (see client.h).
  *
- * Built in: grpc.health.v1.Health/Check answers SERVING; what nobody registered answers UNIMPLEMENTED with its name.
+ * Built in: grpc.health.v1.Health/Check answers SERVING for "" and each registered service, NOT_FOUND for others. What
+ * nobody registered answers UNIMPLEMENTED with its name.
  */
 
 #include <stdbool.h>
@@ -31,6 +32,7 @@
 #include <systemd/sd-event.h>
 
 #include <stasis/error.h>
+#include "rpc/tls.h"
 #include "rpc/transport.h"
 
 struct rpc_server;
@@ -41,7 +43,7 @@ struct rpc_call;
 
 struct rpc_server_options {
         size_t message_limit;     /* bytes of one request; 0: RPC_MESSAGE_LIMIT */
-        unsigned max_connections; /* further ones are closed at once; 0: 1024 */
+        unsigned max_connections; /* further ones are closed at once, by TLS those beyond the half; 0: 1024 */
         unsigned max_calls;       /* at once on one connection, further ones wait in the client; 0: 1024 */
 };
 
@@ -82,11 +84,36 @@ int rpc_server_add_service(struct rpc_server *server, const ProtobufCServiceDesc
                            const struct rpc_method *methods, void *userdata, struct st_error **err);
 
 /**
+ * Who may call what: asked on the loop for each call of a registered method, when its headers are there and nothing of
+ * its request has been taken yet. The health service is everybody's. @return 0, or a negative errno with err
+ */
+typedef int (*rpc_admit_fn)(const struct rpc_call *call, void *userdata, struct st_error **err);
+
+/** Sets it; without one everybody may call everything. To be set before the first listener. */
+void rpc_server_set_admission(struct rpc_server *server, rpc_admit_fn admit, void *userdata);
+
+/**
  * Accepts connections on a listening UNIX stream socket. May be called for several sockets.
  *
  * @param fd the server's from now on, also on failure
  */
 int rpc_server_listen(struct rpc_server *server, int fd, struct st_error **err);
+
+/**
+ * Called for each connection by TLS, on the loop, before its first call: may change who the peer counts as (its uid and
+ * gid are RPC_PEER_NOBODY).
+ */
+typedef void (*rpc_identify_fn)(struct rpc_peer *peer, void *userdata);
+
+/**
+ * As rpc_server_listen(), for a TCP socket and TLS. A peer has 10 s for its handshake; failures are logged. A stalled
+ * handshake delays nobody; when there are 256 the oldest is given up.
+ *
+ * @param tls the caller's; must outlive the listener
+ * @param identify may be NULL
+ */
+int rpc_server_listen_tls(struct rpc_server *server, int fd, struct rpc_tls *tls, rpc_identify_fn identify,
+                          void *userdata, struct st_error **err);
 
 /**
  * Serves one connection whose transport exists already (from a listener of another kind, or a test).

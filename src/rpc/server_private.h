@@ -34,6 +34,9 @@ struct service {
 struct listener {
         sd_event_source *source;
         struct rpc_server *server;
+        struct rpc_tls *tls; /* the caller's; NULL: a UNIX socket */
+        rpc_identify_fn identify;
+        void *userdata;
         LIST_ENTRY(listener) link;
 };
 
@@ -55,9 +58,14 @@ struct rpc_server {
         size_t n_services, services_room;
         LIST_HEAD(, listener) listeners;
         LIST_HEAD(, session) sessions;
+        TAILQ_HEAD(, handshake) handshakes; /* the oldest first */
+        size_t n_handshakes;
         LIST_HEAD(, rpc_call) orphans; /* calls whose session is gone, and whose handlers have not finished */
         sd_event_source *breath;       /* listening again, after the process was out of descriptors */
         size_t n_sessions;
+        size_t n_remote; /* of them by TLS: those must not keep this machine's own out */
+        rpc_admit_fn admit;
+        void *admit_userdata;
         size_t n_calls;   /* not finished */
         size_t receiving; /* bytes of requests that are not complete */
         bool draining;
@@ -93,7 +101,6 @@ struct rpc_call {
         int32_t stream_id;
         bool open;      /* the stream is */
         bool submitted; /* the response's headers are */
-        bool health;    /* answered here */
         bool input_ended;
         struct request_head head;
 
@@ -126,11 +133,22 @@ struct rpc_call {
 };
 
 /* server.c */
+/* Is there room for one more connection? */
+bool server_has_room(const struct rpc_server *server, bool remote);
 const struct rpc_method *server_find_method(struct rpc_server *server, const char *path,
                                             const ProtobufCMethodDescriptor **ret, void **ret_userdata,
                                             struct st_error **err);
 /* A session has gone: is that the last one of a drain? */
 void server_session_gone(struct rpc_server *server);
+
+/* handshake.c */
+/* Shakes hands on a socket of a TLS listener, which it takes; then there is a session. */
+void handshake_start(struct listener *listener, int fd);
+void handshakes_end(struct rpc_server *server);
+
+/* health.c */
+int server_add_health(struct rpc_server *server, struct st_error **err);
+bool server_is_health(const struct rpc_method *method);
 
 /* session.c */
 int session_new(struct rpc_server *server, struct rpc_transport *transport, struct rpc_peer *peer,

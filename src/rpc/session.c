@@ -107,6 +107,7 @@ void session_free(struct session *session) {
                 call_detach(call);
         rpc_connection_close(&session->http);
         LIST_REMOVE(session, link);
+        server->n_remote -= session->peer->address != NULL;
         rpc_peer_unref(session->peer);
         free(session);
         server_session_gone(server);
@@ -132,6 +133,12 @@ static void tell_drained(struct session *session) {
         }
 }
 
+static uint32_t io_events(const struct session *session, bool more_to_send) {
+        if (session->http.transport->receive_needs_write)
+                return EPOLLOUT;
+        return more_to_send ? EPOLLIN | EPOLLOUT : EPOLLIN;
+}
+
 /*
  * Sends what there is; ends the session when nothing can come of it. After the peer's GOAWAY that is when the last
  * call has finished, also one that was reset: the end of the connection tells the client that all is over.
@@ -141,7 +148,7 @@ static void send_or_end(struct session *session) {
 
         tell_drained(session);
         if (r >= 0)
-                (void)sd_event_source_set_io_events(session->io, r > 0 ? EPOLLIN | EPOLLOUT : EPOLLIN);
+                (void)sd_event_source_set_io_events(session->io, io_events(session, r > 0));
         if (r < 0 || (LIST_EMPTY(&session->calls) && rpc_connection_done(&session->http)))
                 session_free(session);
 }
@@ -152,7 +159,7 @@ static int on_io(sd_event_source *source, int fd, uint32_t events, void *userdat
 
         (void)source;
         (void)fd;
-        if (events & (EPOLLIN | EPOLLHUP | EPOLLERR))
+        if (events & (EPOLLIN | EPOLLHUP | EPOLLERR) || session->http.transport->receive_needs_write)
                 r = rpc_connection_receive(&session->http);
         if (r == -EPROTO)
                 (void)rpc_connection_send(&session->http); /* a GOAWAY may say why */
@@ -196,6 +203,7 @@ int session_new(struct rpc_server *server, struct rpc_transport *transport, stru
         session->peer = rpc_peer_ref(peer);
         LIST_INSERT_HEAD(&server->sessions, session, link);
         server->n_sessions++;
+        server->n_remote += peer->address != NULL;
         session->http.transport = transport;
         if (r == 0)
                 r = rpc_connection_open(&session->http, transport, callbacks, server->options.max_calls, session);

@@ -21,8 +21,19 @@ struct rpc_peer *rpc_peer_unref(struct rpc_peer *peer) {
         if (!peer || --peer->refs > 0)
                 return NULL;
         free(peer->groups);
+        free(peer->address);
+        free(peer->name);
         free(peer);
         return NULL;
+}
+
+struct rpc_peer *rpc_peer_of_certificate(char *address, char *name) {
+        struct rpc_peer *peer = NEW(struct rpc_peer);
+
+        *peer = (struct rpc_peer){
+                .refs = 1, .uid = RPC_PEER_NOBODY, .gid = RPC_PEER_NOBODY, .address = address, .name = name
+        };
+        return peer;
 }
 
 /* The kernel says by ERANGE how many bytes it has; 65536 groups (NGROUPS_MAX) are the most. */
@@ -96,7 +107,9 @@ struct rpc_transport *rpc_transport_socket(int fd) {
 }
 
 struct rpc_transport *rpc_transport_free(struct rpc_transport *transport) {
-        if (transport)
+        if (transport) {
+                st_error_free(transport->error);
                 transport->free(transport);
+        }
         return NULL;
 }

@@ -40,9 +40,9 @@ static void seal(uint8_t *archive, size_t size) {
         }
 }
 
-static void read_archive(const uint8_t *archive, size_t size, bool skip) {
+static void read_archive(const uint8_t *archive, size_t size, bool skip, bool foreign) {
         struct input input = { archive, size };
-        struct tar_reader reader = { .read = read_input, .userdata = &input };
+        struct tar_reader reader = { .read = read_input, .userdata = &input, .foreign = foreign };
         struct st_error *error = NULL;
         uint8_t buffer[1000];
         int r;
@@ -55,23 +55,27 @@ static void read_archive(const uint8_t *archive, size_t size, bool skip) {
                 if (n < 0)
                         break;
         }
+        if (r == 0)
+                r = tar_end(&reader, NULL, 0, &error);
         if (r == 0 && (error || input.left > 0))
                 abort();
         if (r < 0 && !error)
                 abort();
         st_error_free(error);
+        tar_clear(&reader);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-        read_archive(data, size, false);
+        read_archive(data, size, false, size % 2 == 0);
         uint8_t *sealed = malloc(size > 0 ? size : 1);
         if (!sealed)
                 return 0;
         if (size > 0)
                 memcpy(sealed, data, size);
         seal(sealed, size);
-        read_archive(sealed, size, false);
-        read_archive(sealed, size, true);
+        read_archive(sealed, size, false, false);
+        read_archive(sealed, size, false, true);
+        read_archive(sealed, size, true, true);
         free(sealed);
         return 0;
 }

@@ -255,10 +255,10 @@ commands() {
         refused 'see ' frobnicate
         refused 'unknown flag -Z' dump process "$pid" --no-server -Z
         # Those of later and of other programs.
-        for flag in --gpu-enabled --gpu-id=1 --async --parent=1 --streams=2; do
+        for flag in --gpu-enabled --gpu-id=1 --async --parent=1; do
                 refused 'unknown flag' dump process "$pid" --no-server "$flag"
         done
-        refused 'expected none or zstd' dump process "$pid" --no-server --compression rar
+        refused 'expected none, tar, gzip, lz4, zlib or zstd' dump process "$pid" --no-server --compression rar
         refused 'value' dump process "$pid" --name
         refused '--stop' dump process "$pid" --stop=perhaps
         alive "$pid"

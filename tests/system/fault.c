@@ -23,6 +23,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static const struct {
@@ -94,6 +95,27 @@ int renameat2(int old_dir, const char *old_path, int new_dir, const char *new_pa
         int (*real)(int, const char *, int, const char *, unsigned) =
                 REAL(int (*)(int, const char *, int, const char *, unsigned), "renameat2");
         WRAP("renameat2", real(old_dir, old_path, new_dir, new_path, flags));
+}
+
+int linkat(int old_dir, const char *old_path, int new_dir, const char *new_path, int flags) {
+        int (*real)(int, const char *, int, const char *, int) =
+                REAL(int (*)(int, const char *, int, const char *, int), "linkat");
+        WRAP("linkat", real(old_dir, old_path, new_dir, new_path, flags));
+}
+
+int ftruncate(int fd, off_t length) {
+        int (*real)(int, off_t) = REAL(int (*)(int, off_t), "ftruncate");
+        WRAP("ftruncate", real(fd, length));
+}
+
+int futimens(int fd, const struct timespec times[2]) {
+        int (*real)(int, const struct timespec[2]) = REAL(int (*)(int, const struct timespec[2]), "futimens");
+        WRAP("futimens", real(fd, times));
+}
+
+int unlinkat(int dir, const char *path, int flags) {
+        int (*real)(int, const char *, int) = REAL(int (*)(int, const char *, int), "unlinkat");
+        WRAP("unlinkat", real(dir, path, flags));
 }
 
 int fsync(int fd) {

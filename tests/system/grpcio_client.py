@@ -5,11 +5,12 @@ Drives the daemon as somebody else's client would: with the stubs that PyPI's gr
 .proto files. Needs a Python with grpcio and grpcio-tools.
 
     grpcio_client.py --socket PATH --build DIR [--stubs DIR] COMMAND
+    grpcio_client.py --tls HOST:PORT --certificates DIR --as NAME … COMMAND
 
-    health                        grpc.health.v1.Health/Check
+    health [SERVICE]              grpc.health.v1.Health/Check
     query PID                     the state of a process
     dump PID DIR NAME [CODEC]     checkpoints a process, which goes on
-    restore PATH                  restores a checkpoint
+    restore PATH [JSON]           restores a checkpoint; JSON: further fields of the request
     unimplemented                 calls DumpVM and a method that does not exist
     deadline PID DIR NAME [S]     a dump that is given up after S seconds (0.003); the daemon serves on
     cancel PID DIR NAME [S]       a dump that is cancelled after S seconds (0.5)
@@ -45,13 +46,26 @@ def make_stubs(build, stubs):
         sys.exit("grpcio_client.py: protoc refused the project's files")
 
 
+def credentials(options):
+    """Mutual TLS: what DIR holds for a client of that name, and the server's authority."""
+    directory = pathlib.Path(options.certificates)
+    return grpc.ssl_channel_credentials(
+        (directory / "ca.pem").read_bytes(),
+        (directory / f"{options.name}.key").read_bytes(),
+        (directory / f"{options.name}.pem").read_bytes(),
+    )
+
+
 class Client:
-    def __init__(self, socket):
+    def __init__(self, socket, options=None):
         from daemon import daemon_pb2, daemon_pb2_grpc, query_pb2
 
         self.socket, self.daemon, self.query = socket, daemon_pb2, query_pb2
-        # gRPC's core derives :authority from the path unless it is told.
-        self.channel = grpc.insecure_channel("unix:" + socket, options=[("grpc.default_authority", "localhost")])
+        if options and options.tls:
+            self.channel = grpc.secure_channel(options.tls, credentials(options))
+        else:
+            # gRPC's core derives :authority from the path unless it is told.
+            self.channel = grpc.insecure_channel("unix:" + socket, options=[("grpc.default_authority", "localhost")])
         self.stub = daemon_pb2_grpc.DaemonStub(self.channel)
 
     def raw(self, method, request=b"", timeout=10):
@@ -76,8 +90,10 @@ def message(reply, **more):
     return {"ok": True, "response": json_format.MessageToDict(reply, preserving_proto_field_name=True), **more}
 
 
-def health(client, _):
-    reply = client.raw("/grpc.health.v1.Health/Check")
+def health(client, arguments):
+    service = arguments[0].encode() if arguments else b""
+    request = b"\n" + bytes([len(service)]) + service if service else b""
+    reply = client.raw("/grpc.health.v1.Health/Check", request)
     return {"ok": reply == b"\x08\x01", "bytes": reply.hex()}
 
 
@@ -93,8 +109,27 @@ def dump(client, arguments):
     return message(reply, trailers=sorted(key for key, _ in call.trailing_metadata() or []))
 
 
+def freeze(client, arguments):
+    """By the method, or as the published clients do it: by the action of a dump."""
+    pid, method, *_ = arguments
+    if method == "Dump":
+        request = client.dump_request(int(pid), Action=client.daemon.FREEZE_ONLY)
+        return message(client.stub.Dump(request, timeout=30))
+    return message(client.stub.Freeze(client.dump_request(int(pid)), timeout=30))
+
+
+def unfreeze(client, arguments):
+    pid, method, *_ = arguments
+    if method == "Dump":
+        request = client.dump_request(int(pid), Action=client.daemon.UNFREEZE_ONLY)
+        return message(client.stub.Dump(request, timeout=30))
+    return message(client.stub.Unfreeze(client.dump_request(int(pid)), timeout=30))
+
+
 def restore(client, arguments):
-    return message(client.stub.Restore(client.daemon.RestoreReq(Type="process", Path=arguments[0]), timeout=120))
+    fields = json.loads(arguments[1]) if len(arguments) > 1 else {}
+    request = client.daemon.RestoreReq(Type="process", Path=arguments[0], **fields)
+    return message(client.stub.Restore(request, timeout=120))
 
 
 def expect(code, call):
@@ -118,7 +153,7 @@ def deadline(client, arguments):
     request = client.dump_request(int(pid), Dir=directory, Name=name)
     timeout = float(seconds[0]) if seconds else 0.003
     given_up = expect(grpc.StatusCode.DEADLINE_EXCEEDED, lambda: client.stub.Dump(request, timeout=timeout))
-    return {**given_up, "expected": given_up["expected"] and health(client, arguments)["ok"]}
+    return {**given_up, "expected": given_up["expected"] and health(client, [])["ok"]}
 
 
 def cancel(client, arguments):
@@ -131,7 +166,7 @@ def cancel(client, arguments):
     try:
         call.result()
     except grpc.FutureCancelledError:
-        return {"ok": False, "code": call.code().name, "expected": health(client, arguments)["ok"]}
+        return {"ok": False, "code": call.code().name, "expected": health(client, [])["ok"]}
     return {"ok": True, "expected": False}
 
 
@@ -173,8 +208,13 @@ def statuses(client, arguments):
         "dump: a path as the name": (code.INVALID_ARGUMENT, dump_of(Name="../wrong")),
         "dump: a long name": (code.INVALID_ARGUMENT, dump_of(Name="n" * 300)),
         "dump: the name exists": (code.ALREADY_EXISTS, dump_of(Name=name)),
-        "dump: streams": (code.UNIMPLEMENTED, dump_of(Streams=4)),
-        "dump: freeze only": (code.UNIMPLEMENTED, dump_of(Action=daemon.FREEZE_ONLY)),
+        "dump: streams": (code.INVALID_ARGUMENT, dump_of(Streams=1000)),
+        "freeze: no such PID": (code.NOT_FOUND, dump_of(ABSENT_PID, Action=daemon.FREEZE_ONLY)),
+        "freeze: ourselves": (code.INVALID_ARGUMENT, dump_of(os.getpid(), Action=daemon.FREEZE_ONLY)),
+        "unfreeze: no PID": (
+            code.INVALID_ARGUMENT,
+            lambda: call.Unfreeze(daemon.DumpReq(Type="process", Details=daemon.Details()), timeout=30),
+        ),
         "restore: nothing": (code.INVALID_ARGUMENT, lambda: call.Restore(daemon.RestoreReq(Type="process"), timeout=30)),
         "restore: no such file": (
             code.NOT_FOUND,
@@ -198,7 +238,7 @@ def statuses(client, arguments):
             lambda: client.raw("/daemon.Daemon/Query", b"\n\x80\x80\x80\x10" + b"x" * (32 << 20)),
         ),
     }
-    for method in ("Run", "Manage", "Freeze", "Unfreeze", "List", "Get", "Kill", "Delete", "DumpVM", "RestoreVM",
+    for method in ("Run", "Manage", "List", "Get", "Kill", "Delete", "DumpVM", "RestoreVM",
                    "GetCheckpoint", "ListCheckpoints", "DeleteCheckpoint", "CreateUnixSocket"):
         wrong[method] = (code.UNIMPLEMENTED, lambda method=method: client.raw("/daemon.Daemon/" + method))
 
@@ -212,13 +252,16 @@ def statuses(client, arguments):
 
 COMMANDS = {
     f.__name__: f
-    for f in (health, query, dump, restore, unimplemented, deadline, cancel, queries, error, statuses)
+    for f in (health, query, dump, freeze, unfreeze, restore, unimplemented, deadline, cancel, queries, error, statuses)
 }
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--socket", default="/run/stasis.sock")
+    parser.add_argument("--tls", metavar="HOST:PORT")
+    parser.add_argument("--certificates", metavar="DIR")
+    parser.add_argument("--as", metavar="NAME", dest="name")
     parser.add_argument("--build", default=os.environ.get("STASIS_BUILD", str(SOURCE / "build")))
     parser.add_argument("--stubs", help="keep the stubs there, and use those that are there already")
     parser.add_argument("command", choices=sorted(COMMANDS))
@@ -232,7 +275,7 @@ def main():
             make_stubs(options.build, stubs)
         sys.path.insert(0, stubs)
         try:
-            result = COMMANDS[options.command](Client(options.socket), options.arguments)
+            result = COMMANDS[options.command](Client(options.socket, options), options.arguments)
         except grpc.RpcError as caught:
             result = failure(caught)
     print(json.dumps(result, ensure_ascii=False))

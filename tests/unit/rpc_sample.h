@@ -131,8 +131,8 @@ static void sample_dump(struct rpc_call *call, void *userdata) {
         else if (streq(req->name, "nothing"))
                 rpc_call_finish(call, NULL);
         else if (streq(req->name, "peer")) {
-                snprintf(text, sizeof(text), "%d %d %d %zu %s", (int)peer->uid, (int)peer->gid, (int)peer->pid,
-                         peer->n_groups, rpc_call_method(call));
+                snprintf(text, sizeof(text), "%d %d %d %zu %s%s%s", (int)peer->uid, (int)peer->gid, (int)peer->pid,
+                         peer->n_groups, rpc_call_method(call), peer->name ? " " : "", peer->name ?: "");
                 sample_reply(call, text);
         } else {
                 assert(rpc_call_trailer(call, "stasis-profile-bin", "\0\1\377", 3) == 0);
@@ -313,6 +313,9 @@ static void *sample_run(void *userdata) {
         return NULL;
 }
 
+/* A further listener; called before the server's thread runs. @return 0 or -errno */
+static int (*sample_listen)(struct sample *sample) __attribute__((unused));
+
 static struct sample *sample_start(const struct rpc_server_options *options) {
         struct sample *sample = NEW(struct sample);
         int fd;
@@ -329,6 +332,7 @@ static struct sample *sample_start(const struct rpc_server_options *options) {
             sd_event_add_io(sample->loop, NULL, sample->wake, EPOLLIN, sample_woken, sample) < 0 ||
             rpc_server_add_service(sample->server, &daemon__daemon__descriptor, sample_daemon, sample, NULL) < 0 ||
             rpc_server_add_service(sample->server, &stasis__v1__stasis__descriptor, sample_stasis, sample, NULL) < 0 ||
+            (sample_listen && sample_listen(sample) < 0) ||
             pthread_create(&sample->thread, NULL, sample_run, sample) != 0)
                 abort();
         return sample;

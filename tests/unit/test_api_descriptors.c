@@ -97,8 +97,9 @@ static void add_message(struct strv *rows, struct strv *seen, const ProtobufCMes
         for (unsigned i = 0; i < message->n_fields; i++) {
                 const ProtobufCFieldDescriptor *field = message->fields + i;
 
-                if (field->id < OWN_NUMBERS)
-                        add_field(rows, message->name, field);
+                if (field->id >= OWN_NUMBERS)
+                        continue;
+                add_field(rows, message->name, field);
                 if (field->type == PROTOBUF_C_TYPE_MESSAGE && !is_map(field))
                         add_message(rows, seen, field->descriptor);
         }
@@ -190,7 +191,14 @@ static void own_field(const ProtobufCMessageDescriptor *message, unsigned number
 static void test_own_numbers(void **state) {
         (void)state;
         own_field(&daemon__dump_req__descriptor, 1000, "Off");
+        own_field(&daemon__dump_req__descriptor, 1001, "Files");
+        own_field(&daemon__dump_req__descriptor, 1002, "Hooks");
+        own_field(&daemon__dump_req__descriptor, 1004, "Force");
         own_field(&daemon__restore_req__descriptor, 1000, "Off");
+        own_field(&daemon__restore_req__descriptor, 1001, "Files");
+        own_field(&daemon__restore_req__descriptor, 1003, "Check");
+        own_field(&daemon__restore_req__descriptor, 1002, "Hooks");
+        own_field(&daemon__restore_resp__descriptor, 1000, "Findings");
 }
 
 /* CRIU's message: what the engine's table relies on, and the field that was made optional. */

@@ -103,7 +103,7 @@ static void usage_is_two(void **state) {
         assert_run("restore process", EXIT_USAGE, "", "--path");
         assert_run("version 1", EXIT_USAGE, "", "unexpected argument '1'");
         assert_run("config show --config {\"Nonsense\":1}", EXIT_USAGE, "", "unknown key Nonsense");
-        assert_run("query process 1 --protocol=tcp", EXIT_USAGE, "", "--protocol");
+        assert_run("query process 1 --protocol=udp", EXIT_USAGE, "", "--protocol");
 }
 
 static void failure_is_one(void **state) {

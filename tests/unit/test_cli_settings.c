@@ -65,7 +65,7 @@ static void has_defaults(void **state) {
         assert_string_equal(st_arguments_string(config, "Checkpoint.Compression"), "zstd");
         assert_true(st_arguments_bool(config, "CRIU.LeaveRunning"));
         assert_int_equal(st_arguments_int(config, "CRIU.LogLevel"), 4);
-        assert_string_equal(st_arguments_string(config, "CRIU.ManageCgroups"), "ignore");
+        assert_string_equal(st_arguments_string(config, "CRIU.ManageCgroups"), "auto");
         assert_null(st_arguments_string(config, "CRIU.BinaryPath"));
         assert_false(st_arguments_bool(config, "Client.WaitForReady"));
         assert_int_equal(st_arguments_int(config, "Checkpoint.StreamMemoryLimit"), 0);
@@ -96,8 +96,8 @@ static void file_then_environment_then_flag(void **state) {
 static void refuses_what_it_does_not_know(void **state) {
         (void)state;
         assert_refused("{\n\"Checkpoint\": {\n\"Dri\": \"/x\" } }", "config.json:3: unknown key Checkpoint.Dri");
-        assert_refused("{ \"Protocol\": \"tcp\" }", "expected unix");
-        assert_refused("{ \"Checkpoint\": { \"Compression\": \"rar\" } }", "none or zstd");
+        assert_refused("{ \"Protocol\": \"udp\" }", "expected unix");
+        assert_refused("{ \"Checkpoint\": { \"Compression\": \"rar\" } }", "none, tar, gzip, lz4, zlib or zstd");
         assert_refused("{ \"CRIU\": { \"LogLevel\": 9 } }", "CRIU.LogLevel");
         assert_refused("{ \"LogLevel\": \"loud\" }", "LogLevel");
         assert_refused("no json", "config.json:1");

@@ -14,7 +14,10 @@
 #include "base/io.h"
 #include "base/memory.h"
 #include "base/path.h"
+#include "base/text.h"
 #include "criu/digest.h"
+#include "criu/log.h"
+#include "criu/options_table.h"
 
 /* Logs of real failures of CRIU 4.2.1, shortened. */
 static const struct {
@@ -45,7 +48,7 @@ static const struct {
         { "pid-taken", EEXIST, "the PID 14918 is already taken", "ps -p 14918" },
         { "address-in-use", EADDRINUSE, "address of a socket", "ss -ltnup" },
         { "unix-in-use", EADDRINUSE, "name of a UNIX socket", "ss -lxp" },
-        { "dead", ESRCH, "14947 does not exist any more", NULL },
+        { "dead", ESRCH, "14947 does not exist any more", "'ps' shows" },
         { "kernel-thread", EPERM, "process 2 cannot be traced", "/proc/2/status" },
         { "traced", EPERM, "14991 cannot be traced", "TracerPid" },
         { "frozen", EBUSY, "24245 does not stop (state D)", "freeze_cgroup" },
@@ -53,20 +56,20 @@ static const struct {
         { "iptables", ENOPKG, "could not lock the network", "network_lock" },
         { "iptables-restore", ENOPKG, "iptables-restore", "network_lock" },
         { "mount", EOPNOTSUPP, "the descriptor 0 (/dev/null) is on a mount", "nsenter" },
-        { "nested-pidns", EOPNOTSUPP, "in a pid namespace of their own", NULL },
+        { "nested-pidns", EOPNOTSUPP, "in a pid namespace of their own", "by its own PID" },
         { "stream-closed", EPIPE, "stream of images was closed", "stasis itself" },
-        { "no-streamer", ECONNREFUSED, "could not connect to the image stream", NULL },
+        { "no-streamer", ECONNREFUSED, "could not connect to the image stream", "--stream needs" },
         { "serve-closed", EPIPE, "stream of images was closed", "stasis itself" },
         { "pages-cut", EBADMSG, "memory pages of the checkpoint are cut off", "verify" },
         { "image-cut", EBADMSG, "image of the checkpoint is cut off", "verify" },
         { "bad-magic", EBADMSG, "image core-23957.img of the checkpoint is damaged", "verify" },
         { "garbage", EBADMSG, "is damaged", "verify" },
-        { "no-inventory", EBADMSG, "missing or cut off", "verify" },
+        { "no-inventory", EBADMSG, "an image of the checkpoint is missing", "verify" },
         { "hook", ECANCELED, "the hook /bin/false said no", "stasis itself" },
         { "lsm", EOPNOTSUPP, "a profile of apparmor", "lsm_profile" },
         { "unprivileged", EPERM, "CAP_SYS_ADMIN", "root" },
         { "usage", EIO, "Invalid value for --network-lock: foo", NULL },
-        { "no-lazy-server", ECONNREFUSED, "server of memory pages", NULL },
+        { "no-lazy-server", ECONNREFUSED, "server of memory pages", "criu lazy-pages" },
 };
 
 static char *load(const char *name) {
@@ -146,27 +149,190 @@ static void choice(void **state) {
                "the file /a$1?[31m of the checkpoint cannot be opened: b", "put it back before the restore");
 }
 
+/* Calls for each row, in the order in which they are searched. */
+static void each_row(void (*call)(const struct digest_row *row)) {
+        size_t n;
+        const struct digest_theme *const *themes = digest_themes(&n);
+
+        for (size_t i = 0; i < n; i++)
+                for (size_t j = 0; j < themes[i]->n; j++)
+                        call(&themes[i]->rows[j]);
+}
+
+static size_t count(const char *text, char wanted) {
+        size_t n = 0;
+
+        for (; text && *text; text++)
+                n += *text == wanted;
+        return n;
+}
+
+/* What a template refers to must be captured by each of its patterns, and have a name in the document. */
+static void template_is_sound(const struct digest_row *row, const char *template) {
+        for (const char *c = template; c && *c; c++) {
+                size_t i = *c == '$' ? (size_t)(c[1] - '0') : 0;
+
+                if (*c != '$')
+                        continue;
+                for (size_t p = 0; p < DIGEST_PATTERNS && row->patterns[p]; p++)
+                        if (i < 1 || i > DIGEST_CAPTURES || i > count(row->patterns[p], '*'))
+                                fail_msg("%s: $%c is not captured", row->patterns[p], c[1]);
+                if (!row->names || i > count(row->names, ' ') + 1)
+                        fail_msg("%s: $%c has no name", row->patterns[0], c[1]);
+        }
+}
+
+/* Each option of CRIU that a hint names must exist: what stands before '":' in its JSON. */
+static void options_exist(const char *hint) {
+        for (const char *end = hint ? strstr(hint, "\":") : NULL; end; end = strstr(end + 1, "\":")) {
+                const char *begin = end;
+
+                while (begin > hint && begin[-1] != '"')
+                        begin--;
+                _cleanup_free_ char *field = xstrndup(begin, (size_t)(end - begin));
+                const struct criu_option *option = criu_option_find(field);
+                if (!option || option->kind == CRIU_REFUSED || option->kind == CRIU_LEFT_OUT)
+                        fail_msg("%s: no option %s", hint, field);
+        }
+}
+
+static void row_is_sound(const struct digest_row *row) {
+        const char *const texts[] = { row->cause, row->hint, row->more };
+        const char *name = row->patterns[0];
+
+        assert_non_null(name);
+        assert_in_range(row->rank, 0, DIGEST_CAUSE);
+        assert_in_range(row->phase, 0, DIGEST_BOTH);
+        for (size_t i = 0; i < ELEMENTSOF(texts); i++) {
+                template_is_sound(row, texts[i]);
+                if (texts[i] && (isempty(texts[i]) || strchr(texts[i], '\n')))
+                        fail_msg("%s: not a line: %s", name, texts[i]);
+        }
+        options_exist(row->hint);
+        /* What is told to the user is a cause, and always with what can be done. */
+        if ((row->rank ?: DIGEST_CAUSE) == DIGEST_CAUSE && (!row->id || !row->title || !row->hint))
+                fail_msg("%s lacks id, title or hint", name);
+        if (!row->id)
+                return;
+        assert_true(row->rank != DIGEST_HARMLESS && row->rank != DIGEST_TAIL);
+        assert_int_equal(strspn(row->id, "abcdefghijklmnopqrstuvwxyz0123456789-"), strlen(row->id));
+        if (digest_find(row->id) != row)
+                fail_msg("%s: the id %s is there twice", name, row->id);
+}
+
 static void rows_are_sound(void **state) {
         (void)state;
+        each_row(row_is_sound);
+}
+
+static struct {
+        const struct digest_row *rows[1000];
         size_t n;
-        const struct digest_row *rows = digest_rows(&n);
+} earlier;
 
-        for (size_t i = 0; i < n; i++) {
-                size_t stars = 0;
+/* A row before must not take what this one is for. */
+static void row_is_reached(const struct digest_row *row) {
+        for (size_t i = 0; i < earlier.n; i++)
+                for (size_t p = 0; p < DIGEST_PATTERNS && earlier.rows[i]->patterns[p]; p++)
+                        for (size_t q = 0; q < DIGEST_PATTERNS && row->patterns[q]; q++)
+                                if (earlier.rows[i]->line == row->line && !strchr(earlier.rows[i]->patterns[p], '*') &&
+                                    strstr(row->patterns[q], earlier.rows[i]->patterns[p]))
+                                        fail_msg("%s hides %s", earlier.rows[i]->patterns[p], row->patterns[q]);
+        assert_true(earlier.n < ELEMENTSOF(earlier.rows));
+        earlier.rows[earlier.n++] = row;
+}
 
-                for (const char *c = rows[i].pattern; *c; c++)
-                        stars += *c == '*';
-                assert_in_range(rows[i].rank, DIGEST_HARMLESS, DIGEST_CAUSE);
-                for (int text = 0; text < 2; text++)
-                        for (const char *c = text ? rows[i].hint : rows[i].cause; c && *c; c++)
-                                if (*c == '$' && (size_t)(c[1] - '0') > stars)
-                                        fail_msg("%s: $%c is not captured", rows[i].pattern, c[1]);
-                /* A row before must not take what this one is for. */
-                for (size_t j = 0; j < i; j++)
-                        if (rows[j].line == rows[i].line && !strchr(rows[j].pattern, '*') &&
-                            strstr(rows[i].pattern, rows[j].pattern))
-                                fail_msg("%s hides %s", rows[j].pattern, rows[i].pattern);
+/* Each pattern, its stars filled in, leads to its own row. */
+static void pattern_finds_row(const struct digest_row *row) {
+        for (size_t p = 0; p < DIGEST_PATTERNS && row->patterns[p]; p++) {
+                _cleanup_(digest_report_clear) struct digest_report report = { 0 };
+                _cleanup_free_ char *message = xstrdup(row->patterns[p]), *log = NULL;
+
+                for (char *c = message; *c; c++)
+                        *c = *c == '*' ? '7' : *c;
+                log = xasprintf("%s%s\n",
+                                row->line == DIGEST_PLAIN     ? ""
+                                : row->line == DIGEST_WARNING ? "Warn  (a.c:1): "
+                                                              : "(00.1) Error (a.c:1): ",
+                                message);
+                digest_report(log, &report);
+                if (report.n != 1 || report.findings[0].row != row)
+                        fail_msg("%s is taken for %s", row->patterns[p],
+                                 report.n == 1 && report.findings[0].row ? report.findings[0].row->patterns[0]
+                                                                         : "none");
         }
+}
+
+static void rows_are_reached(void **state) {
+        (void)state;
+        earlier.n = 0;
+        each_row(row_is_reached);
+        each_row(pattern_finds_row);
+}
+
+static void reports(void **state) {
+        _cleanup_(digest_report_clear) struct digest_report none = { 0 }, whole = { 0 }, many = { 0 };
+        _cleanup_free_ char *good = load("success-dump"), *text = xstrdup("");
+
+        (void)state;
+        digest_report(good, &none);
+        assert_true(none.is_log && none.succeeded);
+        assert_null(none.cause);
+
+        digest_report("out\n"
+                      "(00.1) Error (a.c:1): Can't setup RLIMIT_NOFILE for self: Operation not permitted\n"
+                      "(00.1)   7: Error (a.c:1): Unable to open fd=3 id=0x19\n"
+                      "(00.1)   7: Error (a.c:1): Can't fork for 77: File exists\n"
+                      "\n[12 bytes left out]\n"
+                      "(00.1) Error (a.c:1): something new\n",
+                      &whole);
+        assert_true(whole.is_log && !whole.succeeded);
+        assert_int_equal(whole.n, 4);
+        assert_ptr_equal(whole.cause, &whole.findings[2]);
+        assert_string_equal(whole.cause->row->id, "pid-taken");
+        assert_int_equal(whole.cause->line, 4);
+        assert_string_equal(whole.cause->text, "(00.1)   7: Error (a.c:1): Can't fork for 77: File exists");
+        assert_non_null(strstr(whole.cause->hint, "ps -p 77"));
+        assert_int_equal(whole.cause->number, EEXIST);
+        assert_int_equal(whole.findings[0].rank, DIGEST_HARMLESS);
+        assert_non_null(whole.findings[0].more);
+        assert_int_equal(whole.findings[3].line, 0);
+        assert_null(whole.findings[3].row);
+
+        /* Of very many the cause is kept. */
+        for (int i = 0; i < 3000; i++) {
+                _cleanup_free_ char *longer = xasprintf("%s(00.1) Error (a.c:1): prlimit: Operation not permitted\n",
+                                                        i % 100 == 0 ? text : "");
+                if (i % 100 == 0) {
+                        free(text);
+                        text = TAKE_PTR(longer);
+                } else {
+                        _cleanup_free_ char *joined = xasprintf("%s%s", text, longer);
+                        free(text);
+                        text = TAKE_PTR(joined);
+                }
+        }
+        _cleanup_free_ char *last = xasprintf("%s(00.1) Error (a.c:1): Can't fork for 5: File exists\n", text);
+        digest_report(last, &many);
+        assert_non_null(many.cause);
+        assert_int_equal(many.cause->line, 3001);
+}
+
+/* docs/troubleshooting.md is what the table says: scripts/generate-docs writes it. */
+static void document_is_current(void **state) {
+        const char *source = getenv("STASIS_SOURCE");
+        _cleanup_free_ char *path = xasprintf("%s/docs/troubleshooting.md", source ? source : "../..");
+        _cleanup_free_ char *committed = NULL, *made = NULL;
+        size_t size, made_size;
+        FILE *file = open_memstream(&made, &made_size);
+
+        (void)state;
+        assert_non_null(file);
+        assert_int_equal(digest_document(file), 0);
+        fclose(file);
+        assert_int_equal(io_read_file(AT_FDCWD, path, 1 << 20, &committed, &size), 0);
+        if (strcmp(committed, made) != 0)
+                fail_msg("docs/troubleshooting.md differs from the table: run scripts/generate-docs");
 }
 
 struct place {
@@ -215,7 +381,7 @@ static void failure_keeps_the_log(void **state) {
                 size_t size;
 
                 put_log(p, CRIU_DUMP, text, strlen(text));
-                assert_int_equal(criu_fail(p->work, CRIU_DUMP, 256, "op7", 0, &err), -EOPNOTSUPP);
+                assert_int_equal(criu_fail(p->work, CRIU_DUMP, 256, "op7", 0, 10, &err), -EOPNOTSUPP);
                 assert_int_equal(st_error_number(err), -EOPNOTSUPP);
                 if (strncmp(st_error_message(err), wanted, strlen(wanted)) != 0)
                         fail_msg("%s", st_error_message(err));
@@ -234,14 +400,14 @@ static void failure_without_errors(void **state) {
         _cleanup_error_ struct st_error *none = NULL, *empty = NULL, *own = NULL;
 
         /* No log at all, killed; the number is what the caller wants. */
-        assert_int_equal(criu_fail(p->work, CRIU_RESTORE, 9, "x", ETIMEDOUT, &none), -ETIMEDOUT);
+        assert_int_equal(criu_fail(p->work, CRIU_RESTORE, 9, "x", ETIMEDOUT, 10, &none), -ETIMEDOUT);
         assert_non_null(strstr(st_error_message(none), "could not restore process tree: it was killed by SIGKILL"));
         assert_non_null(strstr(st_error_message(none), "left no log"));
         assert_null(strstr(st_error_message(none), "log: "));
 
         /* A log without an error, and a name that is a path: the log stays where it is. */
         put_log(p, CRIU_RESTORE, "(00.1) fine\n", 12);
-        assert_int_equal(criu_fail(p->work, CRIU_RESTORE, 3 << 8, "../x", -ESRCH, &empty), -ESRCH);
+        assert_int_equal(criu_fail(p->work, CRIU_RESTORE, 3 << 8, "../x", -ESRCH, 10, &empty), -ESRCH);
         assert_non_null(strstr(st_error_message(empty), "exited with code 3"));
         assert_null(strstr(st_error_message(empty), "log: "));
         _cleanup_free_ char *log = criu_log_path(p->work, CRIU_RESTORE);
@@ -249,7 +415,7 @@ static void failure_without_errors(void **state) {
 
         /* A root cause on our side stays the innermost, and the number its own. */
         st_error_set(&own, ENOSPC, "the disk is full");
-        assert_int_equal(criu_fail(p->work, CRIU_RESTORE, 256, "x", 0, &own), -ENOSPC);
+        assert_int_equal(criu_fail(p->work, CRIU_RESTORE, 256, "x", 0, 10, &own), -ENOSPC);
         assert_true(text_ends_with(st_error_message(own), ": the disk is full"));
 }
 
@@ -267,7 +433,7 @@ static void huge_log(void **state) {
         assert_true(fd >= 0);
         assert_int_equal(pwrite(fd, begin, strlen(begin), 0), strlen(begin));
         assert_int_equal(pwrite(fd, end, strlen(end), size), strlen(end));
-        assert_int_equal(criu_fail(p->work, CRIU_DUMP, 256, "huge", 0, &err), -EBUSY);
+        assert_int_equal(criu_fail(p->work, CRIU_DUMP, 256, "huge", 0, 10, &err), -EBUSY);
         assert_non_null(strstr(st_error_message(err), "file locks are held"));
         assert_int_equal(stat(kept, &st), 0);
         assert_true(st.st_size < (20 << 20));
@@ -278,6 +444,9 @@ int main(void) {
                 cmocka_unit_test(real_logs),
                 cmocka_unit_test(choice),
                 cmocka_unit_test(rows_are_sound),
+                cmocka_unit_test(rows_are_reached),
+                cmocka_unit_test(reports),
+                cmocka_unit_test(document_is_current),
                 cmocka_unit_test_setup_teardown(failure_keeps_the_log, place_setup, place_teardown),
                 cmocka_unit_test_setup_teardown(failure_without_errors, place_setup, place_teardown),
                 cmocka_unit_test_setup_teardown(huge_log, place_setup, place_teardown),

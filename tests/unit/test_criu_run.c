@@ -214,7 +214,7 @@ static void real_criu(void **state) {
         assert_true(pid > 0);
         assert_true(spawn_wait(pid, &status) >= 0);
         assert_int_equal(spawn_exit_code(status), 1);
-        assert_int_equal(criu_fail(p->root, CRIU_RESTORE, status, "op", 0, &err), -ECONNREFUSED);
+        assert_int_equal(criu_fail(p->root, CRIU_RESTORE, status, "op", 0, 10, &err), -ECONNREFUSED);
         assert_non_null(strstr(st_error_message(err),
                                "CRIU could not restore process tree: CRIU could not connect to the image stream"));
 }

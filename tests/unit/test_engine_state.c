@@ -13,12 +13,14 @@
 #include "base/messages.h"
 #include "base/text.h"
 #include "engine/state.h"
+#include "process/proc.h"
 
 static char *write_state(void) {
         Daemon__DumpReq req = DAEMON__DUMP_REQ__INIT;
         Daemon__ProcessState process = DAEMON__PROCESS_STATE__INIT;
         Criu__CriuOpts criu = CRIU__CRIU_OPTS__INIT;
-        struct process_task tasks[] = { { .pid = 42, .pgid = 42, .sid = 42 }, { .pid = 43, .pgid = 42, .sid = 42 } };
+        struct process_task tasks[] = { { .pid = 42, .pgid = 42, .sid = 42 },
+                                        { .pid = 43, .pgid = 42, .sid = 42, .start_time = 4711 } };
         struct process_fd pipe = { .pid = 43, .fd = 1, .inode = 777, .writable = true };
         unsigned pty = 7;
         struct process_analysis analysis = {
@@ -36,7 +38,7 @@ static char *write_state(void) {
         process.cmdline = (char *)"program \"with\" quotes";
         criu.has_shell_job = criu.shell_job = 1;
         criu.has_ghost_limit = 1; /* of no use to a restore: not kept */
-        return state_to_json(&dump, &analysis);
+        return state_to_json(&dump, &analysis, "4.2.1");
 }
 
 static void test_round_trip(void **unused) {
@@ -58,6 +60,33 @@ static void test_round_trip(void **unused) {
         assert_int_equal(saved->n_pipes, 1);
         assert_int_equal(saved->pipes[0].inode, 777);
         assert_true(saved->pipes[0].writable);
+        assert_int_equal(saved->tasks[1].start, 4711);
+        assert_int_equal(saved->tasks[1].n_threads, 0);
+        assert_string_equal(saved->boot, proc_boot_id());
+        assert_string_equal(saved->criu_version, "4.2.1");
+        assert_false(saved->pid_namespace);
+}
+
+/* What a newer stasis adds is absent in older checkpoints. */
+static void test_optional(void **unused) {
+        (void)unused;
+        _cleanup_(saved_state_freep) struct saved_state *saved = NULL;
+        static const char older[] = "{\"version\":1,\"type\":\"process\",\"criu\":{},\"state\":{},"
+                                    "\"tasks\":[{\"pid\":7,\"pgid\":7,\"sid\":7}],\"ptys\":[],\"pipes\":[]}";
+        static const char threads[] = "{\"version\":1,\"type\":\"process\",\"criu\":{},\"state\":{},"
+                                      "\"tasks\":[{\"pid\":7,\"pgid\":7,\"sid\":7,\"threads\":[8,9]}],\"ptys\":[],"
+                                      "\"pipes\":[],\"pid_namespace\":true}";
+
+        assert_int_equal(state_from_json(older, &saved, NULL), 0);
+        assert_null(saved->boot);
+        assert_null(saved->criu_version);
+        assert_null(saved->cpu_flags);
+        assert_int_equal(saved->tasks[0].start, 0);
+        saved = saved_state_free(saved);
+        assert_int_equal(state_from_json(threads, &saved, NULL), 0);
+        assert_int_equal(saved->tasks[0].n_threads, 2);
+        assert_int_equal(saved->tasks[0].threads[1], 9);
+        assert_true(saved->pid_namespace);
 }
 
 static void test_truncated(void **unused) {
@@ -96,6 +125,7 @@ static void test_refused(void **unused) {
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_round_trip),
+                cmocka_unit_test(test_optional),
                 cmocka_unit_test(test_truncated),
                 cmocka_unit_test(test_refused),
         };

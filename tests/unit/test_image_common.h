@@ -3,6 +3,8 @@
 
 /* What the tests of the data path share. */
 
+#include <dirent.h>
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -20,7 +22,7 @@
 #include "base/io.h"
 #include "base/memory.h"
 #include "base/path.h"
-#include "image/store.h"
+#include "image/image.h"
 
 #define MIB ((uint64_t)1 << 20)
 
@@ -119,4 +121,53 @@ static inline void assert_bytes(const uint8_t *got, size_t n, uint64_t seed) {
         if (n > 0 && memcmp(got, expected, n) != 0)
                 fail_msg("%zu bytes differ from what was written (seed %d)", n, (int)seed);
         free(expected);
+}
+
+/** A way to write a checkpoint. */
+struct kind {
+        enum image_format format;
+        unsigned streams;
+};
+
+static const struct kind kind_none = { IMAGE_NONE, 0 }, kind_zstd = { IMAGE_ZSTD, 0 }, kind_streams = { IMAGE_LZ4, 3 };
+
+/** `none` comes first. */
+static const struct kind kinds[] = {
+        { IMAGE_NONE, 0 }, { IMAGE_TAR, 0 },  { IMAGE_GZIP, 0 }, { IMAGE_LZ4, 0 },  { IMAGE_ZLIB, 0 },
+        { IMAGE_ZSTD, 0 }, { IMAGE_ZSTD, 2 }, { IMAGE_LZ4, 3 },  { IMAGE_GZIP, 4 }, { IMAGE_TAR, 5 },
+};
+
+/** A path in a directory, of its own for each kind, with its suffix; malloc'ed. */
+static inline char *kind_path(struct kind kind, const char *directory, const char *name) {
+        return xasprintf("%s/%s-%u%s", directory, name, kind.streams,
+                         kind.streams > 1 ? image_format_name(kind.format) : image_format_suffix(kind.format));
+}
+
+static inline struct image_write options_for(struct kind kind, const char *destination, const char *partial) {
+        return (struct image_write){
+                .format = kind.format,
+                .streams = kind.streams,
+                .destination = destination,
+                .partial = partial,
+                .uid = getuid(),
+                .gid = getgid(),
+                .cancel_fd = -EBADF,
+        };
+}
+
+static inline int write_store(struct store *store, struct kind kind, const char *destination, struct st_error **err) {
+        _cleanup_free_ char *partial = image_partial_path(destination, "7");
+        struct image_write options = options_for(kind, destination, partial);
+        return image_write(store, &options, err);
+}
+
+/** @return how many names a directory has */
+static inline size_t count_entries(const char *directory) {
+        DIR *dir = opendir(directory);
+        assert_non_null(dir);
+        size_t n = 0;
+        while (readdir(dir))
+                n++;
+        closedir(dir);
+        return n - 2;
 }

@@ -1,85 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "test_image_criu.h"
+#include "test_image_rig.h"
 
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <sys/stat.h>
-
-#include "image/serve.h"
-#include "image/streamer.h"
-
-struct rig {
-        char *directory, *path;
-        struct image *image;
-        struct serve *serve;
-        int connection;
-};
-
-static char *write_image(const char *directory, enum image_format format, struct store *store) {
-        char *path = xasprintf("%s/cp%s", directory, image_format_suffix(format));
-        _cleanup_free_ char *partial = image_partial_path(path, "7");
-        struct image_write options = {
-                .format = format,
-                .destination = path,
-                .partial = partial,
-                .uid = getuid(),
-                .gid = getgid(),
-                .cancel_fd = -EBADF,
-        };
-        struct st_error *error = NULL;
-        assert_ok(image_write(store, &options, &error), error);
-        store_free(store);
-        return path;
-}
-
-static void rig_write(struct rig *rig, enum image_format format) {
-        rig->directory = make_directory();
-        rig->path = write_image(rig->directory, format, make_store(rig->directory, 64 * MIB));
-}
-
-static void rig_start(struct rig *rig, uint64_t budget) {
-        struct st_error *error = NULL;
-        assert_ok(image_open(rig->path, &rig->image, &error), error);
-        assert_ok(serve_start(rig->image, rig->directory, budget, rig->directory, NULL, NULL, &rig->serve, &error),
-                  error);
-        _cleanup_free_ char *path = path_join(rig->directory, STREAMER_SERVE_SOCKET);
-        rig->connection = io_connect_unix(path); /* fails when damage was found already */
-}
-
-static int rig_finish(struct rig *rig, char **ret_message) {
-        struct st_error *error = NULL;
-        int r = serve_finish(rig->serve, &error);
-        assert_true((r < 0) == (error != NULL));
-        if (ret_message)
-                *ret_message = xstrdup(st_error_message(error));
-        st_error_free(error);
-        image_free(rig->image);
-        return r;
-}
-
-static void rig_clear(struct rig *rig) {
-        free(rig->path);
-        remove_directory(rig->directory);
-}
-
-/** Reads a pipe to its end. @return the length; malloc'ed bytes */
-static size_t read_pipe(int fd, uint8_t **ret) {
-        size_t have = 0, room = 64 << 10;
-        uint8_t *bytes = xmalloc(room);
-        for (;;) {
-                if (have == room)
-                        bytes = xrealloc(bytes, room *= 2, 1);
-                ssize_t n = read(fd, bytes + have, room - have);
-                assert_true(n >= 0);
-                if (n == 0)
-                        break;
-                have += (size_t)n;
-        }
-        close(fd);
-        *ret = bytes;
-        return have;
-}
 
 static void check_file(struct rig *rig, size_t i) {
         assert_true(rig->connection >= 0);
@@ -91,9 +16,9 @@ static void check_file(struct rig *rig, size_t i) {
         free(bytes);
 }
 
-static void serve_all(enum image_format format, uint64_t budget, bool backwards) {
+static void serve_all(struct kind kind, uint64_t budget, bool backwards) {
         struct rig rig;
-        rig_write(&rig, format);
+        rig_write(&rig, kind);
         rig_start(&rig, budget);
         assert_int_equal(criu_restore_file(rig.connection, "missing.img"), -ENOENT);
         assert_int_equal(criu_restore_file(rig.connection, IMAGE_MANIFEST), -ENOENT);
@@ -107,17 +32,18 @@ static void serve_all(enum image_format format, uint64_t budget, bool backwards)
 
 static void test_directory(void **state) {
         (void)state;
-        serve_all(IMAGE_NONE, 0, false);
-        serve_all(IMAGE_NONE, 0, true);
+        serve_all(kind_none, 0, false);
+        serve_all(kind_none, 0, true);
 }
 
 static void test_archive(void **state) {
         (void)state;
         const uint64_t budgets[] = { 64 * MIB, 2 * MIB, 65536, 0 };
-        for (size_t i = 0; i < ELEMENTSOF(budgets); i++) {
-                serve_all(IMAGE_ZSTD, budgets[i], false);
-                serve_all(IMAGE_ZSTD, budgets[i], true);
-        }
+        for (size_t k = 1; k < ELEMENTSOF(kinds); k++)
+                for (size_t i = 0; i < ELEMENTSOF(budgets); i++) {
+                        serve_all(kinds[k], budgets[i], false);
+                        serve_all(kinds[k], budgets[i], true);
+                }
 }
 
 struct task {
@@ -135,11 +61,11 @@ static void *read_task(void *userdata) {
 }
 
 /** Several tasks read at the same time, the pages in any order, as CRIU's do. */
-static void parallel(enum image_format format, uint64_t budget) {
+static void parallel(struct kind kind, uint64_t budget) {
         static const size_t order[] = { 7, 0, 4, 6, 1, 2 };
         struct task tasks[ELEMENTSOF(order)];
         struct rig rig;
-        rig_write(&rig, format);
+        rig_write(&rig, kind);
         rig_start(&rig, budget);
         for (size_t i = 0; i < ELEMENTSOF(order); i++) {
                 tasks[i] = (struct task){ .sample = order[i] };
@@ -160,17 +86,19 @@ static void parallel(enum image_format format, uint64_t budget) {
 
 static void test_parallel(void **state) {
         (void)state;
-        parallel(IMAGE_NONE, 0);
-        parallel(IMAGE_ZSTD, 64 * MIB);
-        parallel(IMAGE_ZSTD, MIB);
-        parallel(IMAGE_ZSTD, 0);
+        parallel(kind_none, 0);
+        parallel(kind_zstd, 64 * MIB);
+        parallel(kind_zstd, MIB);
+        parallel(kind_zstd, 0);
+        parallel(kind_streams, 64 * MIB);
+        parallel(kind_streams, MIB);
+        parallel(kind_streams, 0);
 }
 
 /** A task that reads nothing of its pages while another one waits for what lies behind them: no deadlock. */
-static void test_stalled_reader(void **state) {
-        (void)state;
+static void stalled_reader(struct kind kind) {
         struct rig rig;
-        rig_write(&rig, IMAGE_ZSTD);
+        rig_write(&rig, kind);
         rig_start(&rig, 256 << 10);
         int stalled = criu_restore_file(rig.connection, "pages-1.img");
         assert_true(stalled >= 0);
@@ -184,20 +112,17 @@ static void test_stalled_reader(void **state) {
         rig_clear(&rig);
 }
 
-static void flip(const char *path, off_t at) {
-        int fd = open(path, O_RDWR | O_CLOEXEC);
-        uint8_t byte;
-        assert_int_equal(pread(fd, &byte, 1, at), 1);
-        byte ^= 4;
-        assert_int_equal(pwrite(fd, &byte, 1, at), 1);
-        close(fd);
+static void test_stalled_reader(void **state) {
+        (void)state;
+        stalled_reader(kind_zstd);
+        stalled_reader(kind_streams);
 }
 
 /** Damage in a file of a directory: what came is too short, and the error names it. */
 static void damaged_file(size_t i, off_t at) {
         struct rig rig;
         char *message;
-        rig_write(&rig, IMAGE_NONE);
+        rig_write(&rig, kind_none);
         _cleanup_free_ char *file = path_join(rig.path, samples[i].name);
         flip(file, at);
         rig_start(&rig, 0);
@@ -232,7 +157,7 @@ static void test_damaged_directory(void **state) {
 static void test_shrinking_file(void **state) {
         (void)state;
         struct rig rig;
-        rig_write(&rig, IMAGE_NONE);
+        rig_write(&rig, kind_none);
         rig_start(&rig, 0);
         _cleanup_free_ char *file = path_join(rig.path, "pages-1.img");
         int fd = criu_restore_file(rig.connection, "pages-1.img");
@@ -246,36 +171,16 @@ static void test_shrinking_file(void **state) {
         rig_clear(&rig);
 }
 
-/** Reads all files in order until one fails. @return whether all came wholly */
-static bool read_everything(struct rig *rig) {
-        if (rig->connection < 0)
-                return false;
-        for (size_t i = 0; i < ELEMENTSOF(samples); i++) {
-                int fd = criu_restore_file(rig->connection, samples[i].name);
-                if (fd < 0)
-                        return false;
-                uint8_t *bytes;
-                size_t n = read_pipe(fd, &bytes);
-                bool whole = n == samples[i].size;
-                if (whole)
-                        assert_bytes(bytes, n, i + 1);
-                free(bytes);
-                if (!whole)
-                        return false;
-        }
-        return true;
-}
-
 static void test_damaged_archive(void **state) {
         (void)state;
         struct stat st;
         struct rig rig;
-        rig_write(&rig, IMAGE_ZSTD);
+        rig_write(&rig, kind_zstd);
         assert_int_equal(stat(rig.path, &st), 0);
         for (off_t at = 2000; at < st.st_size - 60; at += st.st_size / 20) {
                 flip(rig.path, at);
                 rig_start(&rig, MIB);
-                bool whole = read_everything(&rig);
+                bool whole = read_everything(&rig, ELEMENTSOF(samples));
                 close(rig.connection);
                 char *message;
                 int r = rig_finish(&rig, &message);
@@ -287,16 +192,16 @@ static void test_damaged_archive(void **state) {
         /* Cut after it was opened. */
         rig_start(&rig, MIB);
         assert_int_equal(truncate(rig.path, st.st_size / 2), 0);
-        assert_false(read_everything(&rig));
+        assert_false(read_everything(&rig, ELEMENTSOF(samples)));
         close(rig.connection);
         assert_int_equal(rig_finish(&rig, NULL), -EBADMSG);
         rig_clear(&rig);
 }
 
 /** CRIU dies in the middle: all threads end. */
-static void client_dies(enum image_format format, uint64_t budget) {
+static void client_dies(struct kind kind, uint64_t budget) {
         struct rig rig;
-        rig_write(&rig, format);
+        rig_write(&rig, kind);
         rig_start(&rig, budget);
         int pages = criu_restore_file(rig.connection, "pages-1.img");
         int ghost = criu_restore_file(rig.connection, "ghost-file-1.img");
@@ -313,17 +218,19 @@ static void client_dies(enum image_format format, uint64_t budget) {
 
 static void test_client_dies(void **state) {
         (void)state;
-        client_dies(IMAGE_NONE, 0);
-        client_dies(IMAGE_ZSTD, 64 * MIB);
-        client_dies(IMAGE_ZSTD, 0);
+        client_dies(kind_none, 0);
+        client_dies(kind_zstd, 64 * MIB);
+        client_dies(kind_zstd, 0);
+        client_dies(kind_streams, 64 * MIB);
+        client_dies(kind_streams, 0);
 }
 
 /** A pipe closed before it was read to its end is CRIU's own affair. */
 static void test_early_close(void **state) {
         (void)state;
-        for (enum image_format f = 0; f < IMAGE_FORMAT_COUNT; f++) {
+        for (size_t k = 0; k < ELEMENTSOF(kinds); k++) {
                 struct rig rig;
-                rig_write(&rig, f);
+                rig_write(&rig, kinds[k]);
                 rig_start(&rig, MIB);
                 int fd = criu_restore_file(rig.connection, "pages-1.img");
                 assert_true(fd >= 0);
@@ -337,9 +244,9 @@ static void test_early_close(void **state) {
 
 static void test_abort(void **state) {
         (void)state;
-        for (enum image_format f = 0; f < IMAGE_FORMAT_COUNT; f++) {
+        for (size_t k = 0; k < ELEMENTSOF(kinds); k++) {
                 struct rig rig;
-                rig_write(&rig, f);
+                rig_write(&rig, kinds[k]);
                 rig_start(&rig, MIB);
                 int fd = criu_restore_file(rig.connection, "pages-1.img");
                 assert_true(fd >= 0);
@@ -356,9 +263,9 @@ static void test_abort(void **state) {
 
 static void test_no_client(void **state) {
         (void)state;
-        for (enum image_format f = 0; f < IMAGE_FORMAT_COUNT; f++) {
+        for (size_t k = 0; k < ELEMENTSOF(kinds); k++) {
                 struct rig rig;
-                rig_write(&rig, f);
+                rig_write(&rig, kinds[k]);
                 rig_start(&rig, MIB);
                 close(rig.connection);
                 assert_int_equal(rig_finish(&rig, NULL), 0);

@@ -10,6 +10,8 @@
 
 #include <cmocka.h>
 
+#include <health/health.pb-c.h>
+
 #include "rpc/client.h"
 #include "rpc/grpc.h"
 #include "rpc_raw.h"
@@ -94,6 +96,29 @@ static void test_health(void **state) {
         assert_int_equal(resp->base.unknown_fields[0].len, 1);
         assert_int_equal(resp->base.unknown_fields[0].data[0], 1);
         daemon__empty__free_unpacked(resp, NULL);
+}
+
+static void test_health_of_services(void **state) {
+        static const struct {
+                const char *service;
+                int result;
+        } rows[] = {
+                { "daemon.Daemon", 0 },         { "stasis.v1.Stasis", 0 },     { "grpc.health.v1.Health", 0 },
+                { "no.such.Service", -ENOENT }, { "daemon.Daemon/", -ENOENT }, { "daemon", -ENOENT },
+        };
+        struct sample *sample = *state;
+        _cleanup_(rpc_client_freep) struct rpc_client *client = connected(sample);
+
+        for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+                Grpc__Health__V1__HealthCheckRequest req = GRPC__HEALTH__V1__HEALTH_CHECK_REQUEST__INIT;
+                _cleanup_error_ struct st_error *error = NULL;
+
+                req.service = (char *)rows[i].service;
+                assert_int_equal(rpc_client_call(client, "/grpc.health.v1.Health/Check", &req.base,
+                                                 &grpc__health__v1__health_check_response__descriptor, NULL, NULL,
+                                                 &error),
+                                 rows[i].result);
+        }
 }
 
 static void test_error(void **state) {
@@ -657,6 +682,7 @@ int main(void) {
                 TEST(test_unary),
                 TEST(test_peer),
                 TEST(test_health),
+                TEST(test_health_of_services),
                 TEST(test_error),
                 TEST(test_unimplemented),
                 TEST(test_not_utf8),

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * `stasis checkpoint export PATH DEST`: a checkpoint in another format, for other programs or another disk. Exported as
+ * `none` it is a directory that plain `criu restore` accepts. Needs no daemon.
+ */
+
+#include <errno.h>
+
+#include "base/cleanup.h"
+#include "base/path.h"
+#include "cli/checkpoint_convert.h"
+#include "cli/cli.h"
+#include "cli/command.h"
+
+static const struct st_option export_options[] = {
+        { .flag = "compression",
+          .type = ST_OPTION_STRING,
+          .value_name = "NAME",
+          .help = "format of the export; not given: by the end of DEST's name, else a directory",
+          .choices = IMAGE_FORMATS },
+        { .flag = "streams",
+          .type = ST_OPTION_INT,
+          .value_name = "N",
+          .help = "write a directory of N archives at the same time" },
+        ST_OPTION_END,
+};
+
+static int choose_format(const struct st_arguments *arguments, const char *destination, enum image_format *ret,
+                         struct st_error **err) {
+        enum image_format named = IMAGE_NONE;
+        bool is_named = image_format_from_path(destination, &named);
+        int r;
+
+        *ret = named;
+        if (!st_arguments_given(arguments, "compression"))
+                return 0;
+        r = image_format_from_text(st_arguments_string(arguments, "compression"), ret, err);
+        if (r >= 0 && is_named && named != *ret)
+                return st_error_set(err, EINVAL, "%s has the name of the format %s, not of %s", destination,
+                                    image_format_name(named), image_format_name(*ret));
+        return r;
+}
+
+static int run_export(struct cli *cli, struct st_error **err) {
+        const char *const *words = st_arguments_words(cli->arguments);
+        _cleanup_free_ char *source = path_absolute(words[0]), *destination = path_absolute(words[1]);
+        struct conversion conversion = { .source = source, .destination = destination, .done = "exported" };
+        int r;
+
+        r = choose_format(cli->arguments, destination, &conversion.format, err);
+        if (r >= 0)
+                r = conversion_streams(cli, conversion.format, &conversion.streams, err);
+        if (r < 0)
+                return r;
+        cli_begin_work(cli);
+        r = conversion_run(cli, &conversion, err);
+        return r < 0 ? st_error_wrap(err, "cannot export %s", source) : EXIT_OK;
+}
+
+const struct command command_checkpoint_export = {
+        .path = "checkpoint export",
+        .words = "PATH DEST",
+        .min_words = 2,
+        .max_words = 2,
+        .summary = "Writes a checkpoint in another format; a directory is what plain criu restores",
+        .examples = "checkpoint export /backup/redis.tar.zst /tmp/redis\n"
+                    "checkpoint export /backup/redis.tar.zst /tmp/redis.tar.gz",
+        .options = (const struct st_option *const[]){ export_options, NULL },
+        .config = true,
+        .run = run_export,
+};

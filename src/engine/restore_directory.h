@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/*
+ * Restores that cannot be streamed: CRIU reads the private pages of hugetlbfs by their offsets in pages-N.img (its
+ * restorer.c), which no pipe has. For these the checkpoint is unpacked first, each file checked.
+ */
+
+#include "engine/restore_context.h"
+
+/**
+ * Unpacks the checkpoint, if it must be, into a directory of its own below TMPDIR (/var/tmp); the clean-up of the work
+ * directory knows it, too.
+ *
+ * @param ret the directory, ended by restore_directory_freep(); NULL: the checkpoint can be streamed
+ * @return 0; -EBADMSG: damaged; -ECANCELED; -ENOSPC; …, with err
+ */
+int restore_directory(struct restore_context *context, char **ret, struct st_error **err);
+
+/** Removes the directory, and frees the name. */
+void restore_directory_freep(char **directory);
