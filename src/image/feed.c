@@ -266,22 +266,12 @@ static ssize_t next_piece(struct feeder *feeder, const uint8_t **ret, struct st_
         return read_store(feeder, ret, err);
 }
 
-/** Waits until all archives are known to be right. @return 0, -ECANCELED */
-static int wait_for_seal(struct serve *serve) {
-        pthread_mutex_lock(&serve->lock);
-        while (serve->n_unsealed > 0 && !serve_stopped(serve) && !atomic_load(&serve->finishing))
-                serve_starve(serve);
-        bool sealed = serve->n_unsealed == 0;
-        pthread_mutex_unlock(&serve->lock);
-        return sealed ? 0 : -ECANCELED;
-}
-
 /** The last block is held back until all is known to be right. @return 0; -ECANCELED; -EBADMSG with err */
 static int check_end(struct feeder *feeder, struct st_error **err) {
         const struct manifest_entry *entry = feeder->source.entry;
         if (feeder->hasher && !hash_equal(hasher_finish(feeder->hasher), entry->hash))
                 return image_damaged(feeder->serve->image, entry->name, "has a wrong checksum", err);
-        return feeder->arrival && serve_is_last(feeder->serve, entry) ? wait_for_seal(feeder->serve) : 0;
+        return serve_is_last(feeder->serve, entry) ? serve_wait_sealed(feeder->serve) : 0;
 }
 
 /** @return 0; -EPIPE, -ECANCELED: nobody wants more; other negative errno with err */

@@ -273,16 +273,13 @@ static int hash_file(int fd, uint64_t size, int cancel_fd, struct hash *ret, uin
         return 0;
 }
 
-static int verify_job(size_t index, void *userdata, struct st_error **err) {
-        const struct none_verifying *verifying = userdata;
-        struct image *image = verifying->image;
-        const struct manifest_entry *entry = &image->manifest.entries[index];
+int none_verify_file(struct image *image, const struct manifest_entry *entry, int cancel_fd, struct st_error **err) {
         _cleanup_close_ int fd = none_open_file(image, entry, err);
         if (fd < 0)
                 return fd;
         struct hash hash = { 0 };
         uint64_t size = 0;
-        int r = hash_file(fd, entry->size, verifying->cancel_fd, &hash, &size);
+        int r = hash_file(fd, entry->size, cancel_fd, &hash, &size);
         if (r == -ECANCELED)
                 return st_error_set(err, ECANCELED, "cancelled");
         if (r < 0)
@@ -290,6 +287,13 @@ static int verify_job(size_t index, void *userdata, struct st_error **err) {
         if (image->verified && (size != entry->size || !hash_equal(hash, entry->hash)))
                 return image_damaged(image, entry->name, "has a wrong checksum", err);
         return 0;
+}
+
+static int verify_job(size_t index, void *userdata, struct st_error **err) {
+        const struct none_verifying *verifying = userdata;
+
+        return none_verify_file(verifying->image, &verifying->image->manifest.entries[index], verifying->cancel_fd,
+                                err);
 }
 
 int none_verify(struct image *image, int cancel_fd, struct st_error **err) {

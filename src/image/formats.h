@@ -72,6 +72,8 @@ int archive_write(struct writing *writing, struct st_error **err);
 /** Opens a directory: image->fd is it already. */
 int none_open(struct image *image, struct st_error **err);
 int none_read(struct image *image, const struct manifest_entry *entry, char *data, struct st_error **err);
+/** Reads one file of a directory and compares it with the manifest. @return 0; -ECANCELED, -EBADMSG, -errno with err */
+int none_verify_file(struct image *image, const struct manifest_entry *entry, int cancel_fd, struct st_error **err);
 int none_verify(struct image *image, int cancel_fd, struct st_error **err);
 
 /** Opens a file of a directory: a regular one of the right size, never a link. @return descriptor or -errno with err */

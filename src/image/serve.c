@@ -92,6 +92,38 @@ static int check_before(struct serve *serve, const struct feed_source *source, s
                        : image_damaged(serve->image, source->entry->name, "has a wrong checksum", err);
 }
 
+int serve_wait_sealed(struct serve *serve) {
+        pthread_mutex_lock(&serve->lock);
+        while (serve->n_unsealed > 0 && !serve_stopped(serve) && !atomic_load(&serve->finishing))
+                serve_starve(serve);
+        bool sealed = serve->n_unsealed == 0;
+        pthread_mutex_unlock(&serve->lock);
+        return sealed ? 0 : -ECANCELED;
+}
+
+/** Looks at all files of a directory but pages, which CRIU always asks for; others it may not. */
+static void *sealer_thread(void *userdata) {
+        struct serve *serve = userdata;
+        const struct manifest *manifest = &serve->image->manifest;
+        struct st_error *error = NULL;
+        int r = 0;
+
+        for (size_t i = 0; i < manifest->n && r >= 0; i++)
+                if (!streamer_is_pages(manifest->entries[i].name))
+                        r = none_verify_file(serve->image, &manifest->entries[i], serve->stop_fd, &error);
+        if (r == -ECANCELED)
+                st_error_free(error);
+        else if (r < 0)
+                serve_fail(serve, error);
+        if (r < 0)
+                return NULL;
+        pthread_mutex_lock(&serve->lock);
+        serve->n_unsealed--;
+        pthread_cond_broadcast(&serve->changed);
+        pthread_mutex_unlock(&serve->lock);
+        return NULL;
+}
+
 /** Makes a file of a directory ready: a small one is read, others but pages are checked as a whole. */
 static int prepare_from_directory(struct serve *serve, struct feed_source *source, struct st_error **err) {
         struct image *image = serve->image;
@@ -103,7 +135,7 @@ static int prepare_from_directory(struct serve *serve, struct feed_source *sourc
                         return r;
                 if (image->verified && !hash_equal(hash_of(source->data, (size_t)entry->size), entry->hash))
                         return image_damaged(image, entry->name, "has a wrong checksum", err);
-                return 0;
+                return serve_is_last(serve, entry) ? serve_wait_sealed(serve) : 0;
         }
         source->fd = none_open_file(image, entry, err);
         if (source->fd < 0)
@@ -286,16 +318,23 @@ static struct serve *serve_free(struct serve *serve) {
 }
 DEFINE_CLEANUP(struct serve, serve_free)
 
-static void join_unpackers(struct serve *serve) {
+/** Those that read the checkpoint by themselves. */
+static void join_readers(struct serve *serve) {
+        if (serve->sealing)
+                pthread_join(serve->sealer, NULL);
         for (unsigned i = 0; i < serve->n_unpackers; i++)
                 pthread_join(serve->unpackers[i].thread, NULL);
 }
 
 static int start_threads(struct serve *serve) {
         int r = threads_start(&serve->thread, serve_thread, serve);
-        if (r < 0 || !serve->store)
+        if (r < 0)
                 return r;
-        for (unsigned i = 0; i < serve->image->layout.parts && r == 0; i++) {
+        if (serve->n_unsealed > 0 && !serve->store) {
+                r = threads_start(&serve->sealer, sealer_thread, serve);
+                serve->sealing = r == 0;
+        }
+        for (unsigned i = 0; serve->store && i < serve->image->layout.parts && r == 0; i++) {
                 serve->unpackers[i] = (struct unpacker){ .serve = serve, .part = i };
                 r = threads_start(&serve->unpackers[i].thread, unpack_thread, &serve->unpackers[i]);
                 serve->n_unpackers += r == 0;
@@ -303,7 +342,7 @@ static int start_threads(struct serve *serve) {
         if (r < 0) {
                 tell(serve, &serve->stopped, serve->stop_fd);
                 pthread_join(serve->thread, NULL);
-                join_unpackers(serve);
+                join_readers(serve);
         }
         return r;
 }
@@ -331,7 +370,8 @@ int serve_start(struct image *image, const char *work_dir, uint64_t budget, cons
                 serve->arrivals = xcalloc(image->layout.n, sizeof(*serve->arrivals));
                 serve->unpackers = xcalloc(image->layout.parts, sizeof(*serve->unpackers));
                 serve->n_unsealed = image->layout.parts;
-        }
+        } else
+                serve->n_unsealed = image->verified ? 1 : 0;
         serve->listen_fd = streamer_listen(work_dir, STREAMER_SERVE_SOCKET, &serve->socket_path, err);
         if (serve->listen_fd < 0)
                 return serve->listen_fd;
@@ -351,7 +391,7 @@ int serve_finish(struct serve *serve, struct st_error **err) {
         pthread_join(serve->thread, NULL);
         for (size_t i = 0; i < serve->n_feeders; i++)
                 feed_join(serve->feeders[i]);
-        join_unpackers(serve);
+        join_readers(serve);
         int r = 0;
         if (serve->error)
                 r = st_error_move(err, TAKE_PTR(serve->error));

@@ -51,6 +51,10 @@ struct serve {
         size_t n_feeders, room_feeders; /* the array's, touched by the connection's thread and serve_finish() only */
         size_t n_feeding;               /* that have not ended */
         bool gone;                      /* the connection has ended: no file will be asked for any more */
+        unsigned n_unsealed;            /* archives, or a directory's thread, that have not found all to be right yet */
+
+        pthread_t sealer; /* a directory's thread that verifies what CRIU may not ask for */
+        bool sealing;     /* it was started */
 
         /* An archive's. */
         struct store *store; /* NULL: served from a directory */
@@ -58,7 +62,6 @@ struct serve {
         size_t starving; /* how many wait for bytes that have not come */
         struct unpacker *unpackers;
         unsigned n_unpackers; /* that were started */
-        unsigned n_unsealed;  /* archives that have not been read to their end and found right */
 };
 
 /** Ends everything because of an error, which it takes; the first one is kept. */
@@ -71,9 +74,12 @@ void serve_count(struct serve *serve, uint64_t bytes);
 void serve_starve(struct serve *serve);
 
 /**
- * Is it the last file? Then its end is kept back until all archives are known to be right in all their bytes, those
- * around the files included. With the store.
+ * Waits until all is known to be right: archives in all their bytes, of a directory also the files that CRIU does not
+ * ask for. @return 0, -ECANCELED
  */
+int serve_wait_sealed(struct serve *serve);
+
+/** Is it the last file? Then its end is kept back until all is known to be right, see serve_wait_sealed(). */
 static inline bool serve_is_last(const struct serve *serve, const struct manifest_entry *entry) {
         const struct manifest *manifest = &serve->image->manifest;
         return entry == &manifest->entries[manifest->n - 1];

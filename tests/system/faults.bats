@@ -256,6 +256,18 @@ END
 # Some bits of an archive mean nothing: zstd's padding. content FILE: all that the files in it hold.
 content() { zstd -dcq "$1" 2>/dev/null | tar -xO 2>/dev/null; }
 
+@test "a bit flipped in what CRIU never asks for is found before a process runs, too" {
+        # shellcheck disable=SC2016
+        target sh -c 'exec 5>"$0"; echo content >&5; sleep 1000' "$T/open"
+        wait_for "grep -q content $T/open && pgrep -P $pid"
+        dump process "$pid" --no-server --stop --name dir --compression none
+        wait_gone "$pid"
+        [ "$(cat "$checkpoint"/stasis.file-*)" = content ]
+        flip "$(echo "$checkpoint"/stasis.file-*)" 3 1
+        fails 'is damaged: stasis.file-.* has a wrong checksum' "$STASIS" restore process --no-server --path "$checkpoint"
+        [ ! -e "/proc/$pid" ]
+}
+
 @test "bit-flipped checkpoints are refused before a process runs" {
         counter
         RANDOM=${SEED:=$$}
