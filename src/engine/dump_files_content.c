@@ -5,10 +5,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <linux/magic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/uio.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -23,16 +25,38 @@
 
 #define PIECE ((size_t)1 << 20)
 
+/** Does reading from there wait for nobody but this machine? */
+static bool is_local(int fd) {
+        /* Those that an older linux/magic.h does not name: kernel sources, fs/smb/common/. */
+        static const unsigned remote[] = {
+                NFS_SUPER_MAGIC,  SMB_SUPER_MAGIC, 0xfe534d42 /* SMB 2 */, 0xff534d42 /* CIFS */,
+                FUSE_SUPER_MAGIC, AFS_SUPER_MAGIC, CEPH_SUPER_MAGIC,       V9FS_MAGIC,
+        };
+        struct statfs fs;
+
+        if (fstatfs(fd, &fs) < 0)
+                return false;
+        for (size_t i = 0; i < ELEMENTSOF(remote); i++)
+                if ((unsigned)fs.f_type == remote[i])
+                        return false;
+        return true;
+}
+
 /**
  * Hashes the end of a file, so that a restore can tell whether a log was emptied and filled anew. Only if it is in the
- * page cache, as what was written last is: nothing here waits for a disk.
+ * page cache, as what was written last is: nothing here waits for a disk. File systems that cannot say so (tmpfs,
+ * overlayfs) are trusted.
  */
 static void take_sample(struct file_record *record, int fd) {
         size_t length = record->was.size < FILE_SAMPLE ? (size_t)record->was.size : FILE_SAMPLE;
+        off_t offset = (off_t)(record->was.size - length);
         uint8_t buffer[FILE_SAMPLE];
         struct iovec iov = { buffer, length };
+        ssize_t n = preadv2(fd, &iov, 1, offset, RWF_NOWAIT);
 
-        if (preadv2(fd, &iov, 1, (off_t)(record->was.size - length), RWF_NOWAIT) != (ssize_t)length)
+        if (n < 0 && errno == EOPNOTSUPP && is_local(fd))
+                n = pread(fd, buffer, length, offset);
+        if (n != (ssize_t)length)
                 return;
         record->tail = hash_of(buffer, length);
         record->has_tail = true;

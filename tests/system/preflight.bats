@@ -165,14 +165,14 @@ stop_target() {
 
 @test "a large deleted file: the limit is raised, but not the user's" {
         obstacle ghost 20000000
+        run "$STASIS" dump process "$pid" --no-server --criu-opts '{"ghost_limit": 1000000}' 3>&-
+        [ "$status" -eq 1 ]
+        [[ "$output" == *"the deleted file $T/ghost open, which is larger (19.1 MiB)"*'"ghost_limit": 2000'* ]]
         dump process "$pid" --no-server --stop
         grep -q "deleted file $T/ghost open: its content (19.1 MiB) goes into the checkpoint" "$T/dump.err"
         wait "$pid" 2>/dev/null || true
         restore_no_server process --path "$checkpoint"
         [ "$(stat -L -c %s "/proc/$pid/fd/3")" -eq 20000000 ]
-        run "$STASIS" dump process "$pid" --no-server --criu-opts '{"ghost_limit": 1000000}' 3>&-
-        [ "$status" -eq 1 ]
-        [[ "$output" == *"the deleted file $T/ghost open, which is larger (19.1 MiB)"*'"ghost_limit": 2000'* ]]
 }
 
 @test "a deleted file that has another name" {
