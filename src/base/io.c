@@ -131,6 +131,39 @@ int io_replace_file(const char *path, const void *data, size_t size, mode_t mode
         return sync ? sync_directory_of(path) : 0;
 }
 
+/* Is there something that a rename would destroy? */
+static bool is_written_into(const char *path) {
+        struct stat st;
+
+        if (lstat(path, &st) < 0)
+                return false;
+        if (S_ISLNK(st.st_mode))
+                return (st.st_uid == 0 || st.st_uid == geteuid()) && stat(path, &st) == 0;
+        return !S_ISREG(st.st_mode);
+}
+
+int io_put_file(const char *path, const void *data, size_t size, mode_t mode) {
+        if (!is_written_into(path))
+                return io_replace_file(path, data, size, mode, false);
+
+        /* Not waiting for somebody to read a FIFO. */
+        _cleanup_close_ int fd = open(path, O_WRONLY | O_TRUNC | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+        if (fd < 0)
+                return -errno;
+
+        int r = io_write_full(fd, data, size);
+        return r < 0 ? r : 1;
+}
+
+int io_can_put_file(const char *path) {
+        _cleanup_free_ char *directory = path_directory(path);
+        struct stat st;
+
+        if (stat(path, &st) == 0 && S_ISDIR(st.st_mode))
+                return -EISDIR;
+        return access(is_written_into(path) ? path : directory, W_OK) < 0 ? -errno : 0;
+}
+
 int io_make_directories(const char *path, mode_t mode) {
         _cleanup_free_ char *part = xstrdup(path);
         struct stat st;

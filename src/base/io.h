@@ -29,6 +29,18 @@ int io_read_file(int dir_fd, const char *path, size_t limit, char **ret, size_t 
 /** Replaces a file atomically (temporary name, rename); sync: fsync file and directory too. @return 0 or -errno */
 int io_replace_file(const char *path, const void *data, size_t size, mode_t mode, bool sync);
 
+/**
+ * Writes a file that the user has named: replaces a regular one, as io_replace_file() does; writes into what is
+ * something else (a device, a FIFO that somebody reads, /dev/stdout), which a rename would destroy. A symbolic link is
+ * followed when it is root's or the caller's own, else replaced.
+ *
+ * @return 1 when it was written into, 0 when it was made or replaced, -errno
+ */
+int io_put_file(const char *path, const void *data, size_t size, mode_t mode);
+
+/** Could io_put_file() write this? To be asked before long work. @return 0 or -errno */
+int io_can_put_file(const char *path);
+
 /** mkdir -p. @return 0 or -errno */
 int io_make_directories(const char *path, mode_t mode);
 

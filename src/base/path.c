@@ -144,6 +144,12 @@ static const char *directory_or(const char *variable, const char *fallback) {
         return isempty(value) ? fallback : value;
 }
 
+const char *path_temporary_dir(void) {
+        const char *directory = getenv("TMPDIR");
+
+        return directory && directory[0] == '/' ? directory : "/var/tmp";
+}
+
 const char *path_run_dir(void) {
         return directory_or("STASIS_RUN_DIR", "/run/stasis");
 }

@@ -36,6 +36,9 @@ char *path_libexec(const char *program);
 /** Where plugins are by default: beside the executable in the build tree, else <libdir>/stasis/plugins. malloc'ed. */
 char *path_plugins(void);
 
+/** Where large temporary files go: TMPDIR, or /var/tmp, which unlike /tmp is not in memory. */
+const char *path_temporary_dir(void);
+
 /** /run/stasis; STASIS_RUN_DIR overrides it (tests run several daemons). */
 const char *path_run_dir(void);
 

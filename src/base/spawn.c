@@ -9,9 +9,9 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
-#include <time.h>
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/io.h"
 #include "base/memory.h"
 #include "base/path.h"
@@ -80,18 +80,23 @@ IN_CHILD static int child_arrange_fds(struct plan *plan) {
 /*
  * In the child: default dispositions, but for what it is to ignore. They are its own: clone copied the kernel's table,
  * but a sanitiser's record of it is the parent's too, so its sigaction() is passed by.
+ *
+ * In a session of its own: what the parent's group was sent before is not meant for it. To ignore a signal drops one
+ * that waits (POSIX, sigaction()).
  */
-IN_CHILD static void child_reset_signals(bool ignore_interrupts) {
+IN_CHILD static void child_reset_signals(bool ignore_interrupts, bool drop_pending) {
         for (int number = 1; number < _NSIG; number++) {
                 struct {
                         void (*handler)(int);
                         unsigned long rest[8]; /* flags, restorer and mask, in the kernel's own layout: all 0 */
-                } action = { .handler = SIG_DFL };
+                } action = { .handler = SIG_IGN };
                 bool interrupt = number == SIGINT || number == SIGQUIT || number == SIGTSTP || number == SIGHUP;
 
-                if (ignore_interrupts && interrupt)
-                        action.handler = SIG_IGN;
                 /* Fails for SIGKILL and SIGSTOP, which need nothing. */
+                if (drop_pending)
+                        (void)syscall(SYS_rt_sigaction, number, &action, NULL, (size_t)(_NSIG - 1) / 8);
+                if (!ignore_interrupts || !interrupt)
+                        action.handler = SIG_DFL;
                 (void)syscall(SYS_rt_sigaction, number, &action, NULL, (size_t)(_NSIG - 1) / 8);
         }
 }
@@ -102,9 +107,9 @@ IN_CHILD static int child_main(void *argument) {
         sigset_t none;
 
         plan->step = STEP_SETUP;
-        child_reset_signals(spawn->ignore_interrupts);
         if (spawn->new_session && setsid() < 0)
                 goto fail;
+        child_reset_signals(spawn->ignore_interrupts, spawn->new_session);
         if (spawn->parent_death_signal > 0) {
                 if (prctl(PR_SET_PDEATHSIG, spawn->parent_death_signal) < 0)
                         goto fail;
@@ -273,13 +278,6 @@ int spawn_wait(pid_t pid, int *ret_status) {
         return status;
 }
 
-static int64_t now_ms(void) {
-        struct timespec now;
-
-        clock_gettime(CLOCK_MONOTONIC, &now);
-        return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
 struct output {
         char *text;
         size_t size, room;
@@ -317,11 +315,11 @@ static int take_output(int fd, struct output *output) {
  * non-blocking on our side. @return 0, -ETIMEDOUT or -errno
  */
 static int collect(int pipe_fd, int pidfd, int timeout_ms, struct output *output) {
-        int64_t deadline = timeout_ms < 0 ? INT64_MAX : now_ms() + timeout_ms;
+        int64_t deadline = timeout_ms < 0 ? INT64_MAX : (int64_t)clock_ms() + timeout_ms;
         struct pollfd fds[] = { { .fd = pidfd, .events = POLLIN }, { .fd = pipe_fd, .events = POLLIN } };
 
         for (;;) {
-                int64_t left = deadline == INT64_MAX ? -1 : deadline - now_ms();
+                int64_t left = deadline == INT64_MAX ? -1 : deadline - (int64_t)clock_ms();
                 int n = poll(fds, ELEMENTSOF(fds), left < -1 || (left < 0 && timeout_ms >= 0) ? 0 : (int)left);
 
                 if (n < 0 && errno != EINTR)
@@ -340,7 +338,7 @@ static int collect(int pipe_fd, int pidfd, int timeout_ms, struct output *output
                 }
                 if (ended)
                         return 0;
-                if (timeout_ms >= 0 && now_ms() >= deadline)
+                if (timeout_ms >= 0 && (int64_t)clock_ms() >= deadline)
                         return -ETIMEDOUT;
         }
 }

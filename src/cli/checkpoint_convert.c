@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <stdio.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -22,14 +21,6 @@ int conversion_streams(const struct cli *cli, enum image_format format, unsigned
                                     IMAGE_STREAMS_MAX, (long long)streams);
         *ret = (unsigned)streams;
         return image_check_streams(format, *ret, err);
-}
-
-static int check_absent(const char *path, struct st_error **err) {
-        struct stat st;
-
-        if (lstat(path, &st) == 0)
-                return st_error_set(err, EEXIST, "%s exists already", path);
-        return errno == ENOENT ? 0 : st_error_errno(err, errno, "cannot write %s", path);
 }
 
 static int convert(const struct cli *cli, const struct conversion *conversion, struct image *image,
@@ -57,7 +48,7 @@ int conversion_run(struct cli *cli, const struct conversion *conversion, struct 
         _cleanup_(image_freep) struct image *image = NULL;
         int r;
 
-        r = check_absent(conversion->destination, err);
+        r = image_check_absent(conversion->destination, err);
         if (r >= 0)
                 r = image_open(conversion->source, &image, err);
         if (r >= 0)

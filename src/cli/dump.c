@@ -6,14 +6,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/io.h"
 #include "base/memory.h"
 #include "base/messages.h"
 #include "base/options.h"
-#include "base/path.h"
 #include "base/text.h"
 #include "cli/cli.h"
 #include "cli/command.h"
@@ -168,12 +166,9 @@ int dump_request(const struct st_dump_command *type, const struct st_arguments *
 
 /* What cannot be written afterwards must be known before. */
 static int check_result_file(const char *path, struct st_error **err) {
-        _cleanup_free_ char *directory = NULL;
+        int r = path ? io_can_put_file(path) : 0;
 
-        if (!path)
-                return 0;
-        directory = path_directory(path);
-        return access(directory, W_OK) < 0 ? st_error_errno(err, errno, "cannot write %s", path) : 0;
+        return r < 0 ? st_error_errno(err, r, "cannot write %s", path) : 0;
 }
 
 static int write_result_file(const char *path, const char *checkpoint, struct st_error **err) {
@@ -183,7 +178,7 @@ static int write_result_file(const char *path, const char *checkpoint, struct st
         if (!path)
                 return 0;
         text = xasprintf("%s\n", checkpoint);
-        r = io_replace_file(path, text, strlen(text), 0644, false);
+        r = io_put_file(path, text, strlen(text), 0644);
         return r < 0 ? st_error_errno(err, r, "the checkpoint is %s, but %s cannot be written", checkpoint, path) : 0;
 }
 

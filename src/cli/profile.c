@@ -82,7 +82,7 @@ static void write_profile(const Stasis__V1__Profile *profile, const char *path) 
         int r;
 
         json_decref(json);
-        r = text ? io_replace_file(path, text, strlen(text), 0644, false) : -EINVAL;
+        r = text ? io_put_file(path, text, strlen(text), 0644) : -EINVAL;
         if (r < 0)
                 st_log_warning("cannot write the profile to %s: %s", path, strerror(-r));
 }

@@ -6,10 +6,10 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/io.h"
 #include "base/logger.h"
 #include "base/memory.h"
@@ -25,13 +25,6 @@ static struct {
         bool drawn;  /* a line is on the screen */
         uint64_t begun_ms, drawn_ms;
 } progress = { .lock = PTHREAD_MUTEX_INITIALIZER };
-
-static uint64_t now_ms(void) {
-        struct timespec ts;
-
-        clock_gettime(CLOCK_MONOTONIC, &ts);
-        return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
-}
 
 static int terminal_width(void) {
         struct winsize size;
@@ -77,7 +70,7 @@ void progress_begin(void) {
         if (!isatty(STDERR_FILENO))
                 return;
         progress.active = true;
-        progress.begun_ms = now_ms();
+        progress.begun_ms = clock_ms();
         progress.drawn_ms = 0;
         logger_set_target(LOGGER_CALL, log_line, NULL);
 }
@@ -86,7 +79,7 @@ void progress_update(const char *phase, uint64_t done, uint64_t total) {
         uint64_t now;
 
         pthread_mutex_lock(&progress.lock);
-        now = now_ms();
+        now = clock_ms();
         if (progress.active && now >= progress.begun_ms + DELAY_MS && now >= progress.drawn_ms + INTERVAL_MS) {
                 _cleanup_free_ char *text = progress_text(phase, done, total, terminal_width() - 1);
                 _cleanup_free_ char *line = xasprintf("\r\033[K%s", text);

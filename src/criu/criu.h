@@ -33,6 +33,12 @@ struct criu_binary {
  * @param configured CRIU.BinaryPath; NULL or "": found in PATH, then /usr/local/sbin, /usr/sbin
  */
 int criu_find(const char *configured, struct criu_binary **ret, struct st_error **err);
+
+/** "4.2.1" → 40201; what follows the numbers ("-rc1") does not count. @return 0 when it is none */
+int criu_version_number(const char *text);
+
+/** Is a program that CRIU starts ("iptables-restore") where the system's programs are? */
+bool criu_has_helper(const char *name);
 struct criu_binary *criu_binary_free(struct criu_binary *binary);
 static inline void criu_binary_freep(struct criu_binary **binary) {
         *binary = criu_binary_free(*binary);

@@ -141,9 +141,9 @@ static const struct digest_row rows[] = {
           .phase = DIGEST_DUMP,
           .number = EPERM,
           .names = "PID",
-          .cause = "the process $1 cannot be traced: it is a zombie or a kernel thread, a debugger traces it "
-                   "already, or CAP_SYS_PTRACE is missing",
-          .hint = "see State and TracerPid in /proc/$1/status",
+          .cause = "the process $1 cannot be traced: it is a zombie or a kernel thread, a debugger or "
+                   "another dump traces it already, or CAP_SYS_PTRACE is missing",
+          .hint = "see State and TracerPid in /proc/$1/status; if it is another dump, try again after it",
           .more = "A process has one tracer at a time. gdb, strace, another dump of it or a security agent "
                   "must let go of it first. Yama (kernel.yama.ptrace_scope=3) forbids it to everybody." },
         { .patterns = { "Can't attach to *: Operation not permitted" },

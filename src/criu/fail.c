@@ -55,6 +55,9 @@ int criu_fail(const char *work_dir, enum criu_operation operation, int status, c
         st_error_set(err, number, "%s%s%s%s", digest.cause, kept ? " (log: " : "", kept ? kept : "", kept ? ")" : "");
         if (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL)
                 st_error_hint(err, "nothing of stasis kills it; when memory was short, the kernel's log says so");
+        else if (WIFSIGNALED(status) && (WTERMSIG(status) == SIGTERM || WTERMSIG(status) == SIGINT ||
+                                         WTERMSIG(status) == SIGHUP || WTERMSIG(status) == SIGQUIT))
+                st_error_hint(err, "nothing of stasis sends it that signal: whoever did has ended it");
         else if (WIFSIGNALED(status))
                 st_error_hint(err, "CRIU has crashed: try a newer one, and report it to its developers with the log");
         else if (digest.hint)

@@ -13,6 +13,7 @@
 #include "base/path.h"
 #include "criu/criu.h"
 #include "criu/environment.h"
+#include "process/proc.h"
 
 #define CHECK_TIMEOUT_MS 5000
 #define CACHE_VERSION 1
@@ -29,8 +30,7 @@ struct criu_binary *criu_binary_free(struct criu_binary *binary) {
         return NULL;
 }
 
-/* "4.2.1" → 40201; what follows the numbers ("-rc1") does not count. @return 0 when it is none */
-static int version_number(const char *text) {
+int criu_version_number(const char *text) {
         int parts[3] = { 0 };
 
         for (size_t i = 0; i < ELEMENTSOF(parts); i++) {
@@ -50,12 +50,10 @@ static int version_number(const char *text) {
 
 /* What the answer depends on; any change of it makes a cached one worthless. malloc'ed */
 static char *cache_key(const char *path, const struct stat *st) {
-        _cleanup_free_ char *boot = NULL;
-        size_t size;
+        const char *boot = proc_boot_id();
 
-        if (io_read_file(AT_FDCWD, "/proc/sys/kernel/random/boot_id", 64, &boot, &size) < 0)
+        if (isempty(boot))
                 return NULL;
-        boot[strcspn(boot, "\n")] = '\0';
         return xasprintf("%d %s %ju:%ju %ju %jd.%09ld %jd.%09ld %s %ju", CACHE_VERSION, path, (uintmax_t)st->st_dev,
                          (uintmax_t)st->st_ino, (uintmax_t)st->st_size, (intmax_t)st->st_mtim.tv_sec,
                          st->st_mtim.tv_nsec, (intmax_t)st->st_ctim.tv_sec, st->st_ctim.tv_nsec, boot,
@@ -91,7 +89,7 @@ static struct criu_binary *binary_new(const char *path, const char *version) {
 
         binary->path = xstrdup(path);
         binary->version = xstrdup(version);
-        binary->number = version_number(version);
+        binary->number = criu_version_number(version);
         return binary;
 }
 
@@ -105,7 +103,7 @@ static struct criu_binary *cache_load(const char *path, const char *key) {
                 return NULL;
         json = json_loads(text, 0, NULL);
         if (json && json_unpack(json, "{s:s, s:s}", "key", &cached, "version", &version) == 0 && streq(cached, key) &&
-            version_number(version) > 0) {
+            criu_version_number(version) > 0) {
                 binary = binary_new(path, version);
                 binary->working = true;
         }
@@ -213,7 +211,7 @@ static int probe(const char *path, struct criu_binary **ret, struct st_error **e
                 st_error_hint(err, HINT_INSTALL);
                 return r;
         }
-        if (version_number(version) < CRIU_VERSION_MINIMUM)
+        if (criu_version_number(version) < CRIU_VERSION_MINIMUM)
                 return too_old(path, version, err);
         binary = binary_new(path, version);
         check(binary);
@@ -238,6 +236,18 @@ static void candidates(const char *name, struct strv *ret) {
         }
         for (size_t i = 0; i < ELEMENTSOF(usual); i++)
                 strv_addf(ret, "%s/%s", usual[i], name);
+}
+
+bool criu_has_helper(const char *name) {
+        static const char *const places[] = { "/usr/sbin", "/sbin", "/usr/local/sbin", "/usr/bin", "/bin" };
+
+        for (size_t i = 0; i < ELEMENTSOF(places); i++) {
+                _cleanup_free_ char *path = path_join(places[i], name);
+
+                if (access(path, X_OK) == 0)
+                        return true;
+        }
+        return false;
 }
 
 static int missing(const char *configured, struct st_error **err) {

@@ -3,9 +3,9 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <time.h>
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/text.h"
 #include "engine/operation.h"
 #include "plugin/registry.h"
@@ -76,12 +76,6 @@ int chain_add_feature(struct chain *chain, enum st_feature feature, const char *
         return r < 0 && r != -EOPNOTSUPP ? st_error_move(err, TAKE_PTR(error)) : r;
 }
 
-static uint64_t now_ns(void) {
-        struct timespec ts;
-        clock_gettime(CLOCK_MONOTONIC, &ts);
-        return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
-}
-
 static void chain_position(struct chain *chain, size_t index) {
         const struct chain_link *link = &chain->links[index];
 
@@ -103,12 +97,12 @@ static int chain_call(struct chain *chain, size_t index, struct st_dump *dump, s
 
         chain_position(chain, index);
         chain->nested_ns = 0;
-        uint64_t begin = now_ns();
+        uint64_t begin = clock_ns();
         if (dump)
                 r = link->dump(dump, &(struct st_dump_next){ chain, index + 1 }, err);
         else
                 r = link->restore(restore, &(struct st_restore_next){ chain, index + 1 }, err);
-        uint64_t inclusive = now_ns() - begin;
+        uint64_t inclusive = clock_ns() - begin;
         if (r < 0 && err && !*err)
                 st_error_errno(err, r, "adapter %s failed", link->name);
 

@@ -46,6 +46,7 @@ struct run {
         bool cancelled;
         bool committed;
         bool answered;            /* CRIU was told to go on */
+        bool unwritten;           /* it could not be committed while CRIU waited: not a failure of CRIU */
         struct st_error *failure; /* ours; more telling than what CRIU says after it */
 };
 
@@ -107,8 +108,10 @@ static void on_hook(struct run *run) {
                 r = capture_drain(run->capture, DRAIN_TIMEOUT_MS, &error);
         if (r >= 0)
                 r = dump_files_capture(run->context, run->store, &error);
-        if (r >= 0 && run->context->stop)
+        if (r >= 0 && run->context->stop) {
                 r = commit(run, &error);
+                run->unwritten = r < 0;
+        }
         if (r >= 0)
                 r = dump_hook_answer(&run->hook, &error);
         run->answered = r >= 0;
@@ -202,7 +205,7 @@ static int fail(struct run *run, int status, int capture_result, struct st_error
         else if (capture_result < 0 && !ended_early)
                 st_error_move(err, TAKE_PTR(capture_error));
         st_error_free(capture_error);
-        if (run->cancelled)
+        if (run->cancelled || run->unwritten)
                 return st_error_number(err ? *err : NULL) ?: -ECANCELED;
         int64_t keep = st_arguments_int(st_operation_config(context->dump.operation), "Log.KeepFailed");
 

@@ -8,12 +8,12 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <stasis/log.h>
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/memory.h"
 #include "criu/images.h"
 #include "engine/dump_files_private.h"
@@ -291,17 +291,10 @@ static void add_record(struct dump_files *files, const struct open_file *open) {
         files->records.items[files->records.n++] = record;
 }
 
-static uint64_t now_us(void) {
-        struct timespec ts;
-
-        clock_gettime(CLOCK_MONOTONIC, &ts);
-        return (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
-}
-
 int dump_files_capture(struct dump_context *context, struct store *store, struct st_error **err) {
         _cleanup_open_files_ struct open_files open = { 0 };
         struct dump_files *files = context->files;
-        uint64_t begin = now_us();
+        uint64_t begin = clock_ns();
         size_t paths = 0;
         int r;
 
@@ -325,7 +318,7 @@ int dump_files_capture(struct dump_context *context, struct store *store, struct
                 return st_error_wrap(err, "cannot save the content of open files");
         files->captured = true;
         st_log_debug("%zu files were looked at, %zu of them cloned, in %.2f ms, the target frozen", files->records.n,
-                     files->n_clones, (double)(now_us() - begin) / 1000);
+                     files->n_clones, (double)(clock_ns() - begin) / 1000000);
         return 0;
 }
 

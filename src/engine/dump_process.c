@@ -7,7 +7,6 @@
 #include "base/cleanup.h"
 #include "base/memory.h"
 #include "base/messages.h"
-#include "base/path.h"
 #include "base/text.h"
 #include "engine/dump_context.h"
 #include "engine/operation.h"
@@ -122,8 +121,6 @@ int dump_file_locks(struct st_dump *dump, struct st_dump_next *next, struct st_e
  * iptables. Without connections not at all: it would leave an empty table behind each --stop, until the restore.
  */
 static void choose_network_lock(Criu__CriuOpts *criu, bool connections) {
-        static const char *const places[] = { "/usr/sbin", "/sbin", "/usr/local/sbin", "/usr/bin", "/bin" };
-
         if (criu->has_network_lock)
                 return;
         if (!connections) {
@@ -131,11 +128,8 @@ static void choose_network_lock(Criu__CriuOpts *criu, bool connections) {
                 criu->network_lock = CRIU__CRIU_NETWORK_LOCK_METHOD__SKIP;
                 return;
         }
-        for (size_t i = 0; i < ELEMENTSOF(places); i++) {
-                _cleanup_free_ char *path = path_join(places[i], "iptables-restore");
-                if (access(path, X_OK) == 0)
-                        return;
-        }
+        if (criu_has_helper("iptables-restore"))
+                return;
         criu->has_network_lock = 1;
         criu->network_lock = CRIU__CRIU_NETWORK_LOCK_METHOD__NFTABLES;
 }

@@ -133,15 +133,13 @@ static int fill_content(struct file_rollback *rollback, const struct item *item,
 /* ---- prepare */
 
 /** Copies the tail of the file, or all of it, beside it. @param from offset, bytes */
-static int save_copy(const struct file_rollback *rollback, struct item *item, uint64_t from, const char *suffix,
-                     struct st_error **err) {
+static int save_copy(struct item *item, uint64_t from, const char *suffix, struct st_error **err) {
         const struct plain_file *now = &item->change->now;
         _cleanup_(plain_file_discard) struct nameless_file copy = NAMELESS_FILE_NULL;
         _cleanup_close_ int fd = open_expected(item, O_RDONLY | O_NOATIME, now);
         struct plain_file then;
         int r;
 
-        (void)rollback;
         if (fd < 0)
                 return failed(item, fd, "read", err);
         r = plain_file_new(item->dir_fd, &copy);
@@ -201,13 +199,13 @@ static int prepare(struct file_rollback *rollback, struct item *item, struct st_
 
         switch (item->change->remedy) {
         case REMEDY_CUT:
-                return save_copy(rollback, item, item->change->record->was.size, rollback->tail, err);
+                return save_copy(item, item->change->record->was.size, rollback->tail, err);
         case REMEDY_REPLACE:
         case REMEDY_CREATE:
                 return prepare_new(rollback, item, err);
         case REMEDY_REWRITE:
                 r = make_new(rollback, item, &item->content, err);
-                return r < 0 ? r : save_copy(rollback, item, 0, rollback->kept, err);
+                return r < 0 ? r : save_copy(item, 0, rollback->kept, err);
         default:
                 return 0;
         }

@@ -5,7 +5,6 @@
  * signals otherwise. What was done is written down before it is done (frozen.h), so that it can be undone by anybody.
  */
 
-#include <stdarg.h>
 #include <poll.h>
 #include <time.h>
 
@@ -31,13 +30,6 @@
 /* A child made by vfork(2) starts its program, or ends, within that time; one that does not is frozen as it is. */
 #define VFORK_ATTEMPTS 100
 #define VFORK_STEP_MS 5
-
-void freeze_message(struct st_dump *dump, const char *format, ...) {
-        va_list ap;
-        va_start(ap, format);
-        message_append(&dump->resp->n_messages, &dump->resp->messages, xvasprintf(format, ap));
-        va_end(ap);
-}
 
 void freeze_fill_state(struct st_dump *dump) {
         Daemon__ProcessState *state = NULL;
@@ -272,8 +264,8 @@ static int freeze_by_cgroup(struct freeze_context *context, const struct freezer
         record_tree(&record, &context->tree);
         r = freeze_recorded(context, &record, path, err);
         if (r >= 0)
-                freeze_message(&context->dump, "%zu process%s frozen, by the cgroup %s", record.tasks.n,
-                               record.tasks.n == 1 ? "" : "es", directory);
+                dump_message(&context->dump, "%zu process%s frozen, by the cgroup %s", record.tasks.n,
+                             record.tasks.n == 1 ? "" : "es", directory);
         stopped_clear(&record.tasks);
         return r;
 }
@@ -329,11 +321,10 @@ static int freeze_by_signals(struct freeze_context *context, const struct frozen
         if (r < 0 || ours == 0)
                 frozen_remove(&record);
         if (r >= 0 && ours == 0)
-                freeze_message(&context->dump, "process %d is stopped already, not by stasis: it is left so",
-                               record.pid);
+                dump_message(&context->dump, "process %d is stopped already, not by stasis: it is left so", record.pid);
         else if (r >= 0)
-                freeze_message(&context->dump, "%zu process%s stopped, by signals%s", ours, ours == 1 ? "" : "es",
-                               ours < record.tasks.n ? "; others were stopped before" : "");
+                dump_message(&context->dump, "%zu process%s stopped, by signals%s", ours, ours == 1 ? "" : "es",
+                             ours < record.tasks.n ? "; others were stopped before" : "");
         stopped_clear(&record.tasks);
         return r;
 }
@@ -366,7 +357,7 @@ static int freeze_process(struct st_dump *dump, struct st_dump_next *next, struc
                 before = NULL;
         }
         if (before && frozen_holds(before)) {
-                freeze_message(dump, "process %d is frozen already", dump->pid);
+                dump_message(dump, "process %d is frozen already", dump->pid);
                 freeze_fill_state(dump);
                 return 0;
         }
@@ -374,9 +365,9 @@ static int freeze_process(struct st_dump *dump, struct st_dump_next *next, struc
                 const struct frozen *with =
                         frozen_find_member(&context->records, dump->pid, context->tree.tasks[0].start_time);
                 if (with)
-                        freeze_message(dump, "process %d is frozen already, with process %d", dump->pid, with->pid);
+                        dump_message(dump, "process %d is frozen already, with process %d", dump->pid, with->pid);
                 else
-                        freeze_message(dump, "process %d is frozen already, by its cgroup, not by stasis", dump->pid);
+                        dump_message(dump, "process %d is frozen already, by its cgroup, not by stasis", dump->pid);
                 freeze_fill_state(dump);
                 return 0;
         }

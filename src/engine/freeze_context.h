@@ -23,9 +23,6 @@ static inline struct freeze_context *freeze_context(struct st_dump *dump) {
         return (struct freeze_context *)dump;
 }
 
-/** Adds a line for the user to the answer. */
-void freeze_message(struct st_dump *dump, const char *format, ...) ST_PRINTF(2, 3);
-
 /** Fills the answer's state, when the root lives. */
 void freeze_fill_state(struct st_dump *dump);
 

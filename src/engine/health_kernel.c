@@ -19,24 +19,15 @@
 #include "base/cleanup.h"
 #include "base/io.h"
 #include "base/memory.h"
+#include "criu/criu.h"
 #include "engine/health.h"
+#include "process/proc.h"
 
 /* statfs(2): of the unified cgroup hierarchy. */
 #define CGROUP2_MAGIC 0x63677270
 
 /* Of userfaultfd, in kernels from 6.7 on (linux/userfaultfd.h); the header here may be older. */
 #define FEATURE_WP_ASYNC (1u << 15)
-
-/** The effective capabilities of this process, a bit each: capabilities(7). */
-static uint64_t effective_capabilities(void) {
-        _cleanup_free_ char *text = NULL;
-        const char *at;
-
-        if (io_read_file(AT_FDCWD, "/proc/self/status", 64 * 1024, &text, NULL) < 0 ||
-            !(at = strstr(text, "\nCapEff:")))
-                return 0;
-        return strtoull(at + strlen("\nCapEff:"), NULL, 16);
-}
 
 static void check_capabilities(struct health *health) {
         static const struct {
@@ -52,7 +43,7 @@ static void check_capabilities(struct health *health) {
                   "limits that a process had raised cannot be restored: run the daemon with it" },
                 { "CAP_CHECKPOINT_RESTORE", CAP_CHECKPOINT_RESTORE, false, "run the daemon with all capabilities" },
         };
-        uint64_t effective = effective_capabilities();
+        uint64_t effective = proc_capabilities();
 
         for (size_t i = 0; i < ELEMENTSOF(capabilities); i++) {
                 bool have = effective >> capabilities[i].number & 1;
@@ -87,6 +78,9 @@ static uint64_t userfaultfd_features(void) {
         _cleanup_close_ int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
         struct uffdio_api api = { .api = UFFD_API };
 
+        /* What everybody may have (Documentation/admin-guide/mm/userfaultfd.rst) tells as well whether there is one. */
+        if (fd < 0 && errno == EPERM)
+                fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | UFFD_USER_MODE_ONLY);
         return fd >= 0 && ioctl(fd, UFFDIO_API, &api) == 0 ? api.features | 1ull << 63 : 0;
 }
 
@@ -122,16 +116,11 @@ static void check_cgroups(struct health *health) {
 }
 
 static void check_packet_filter(struct health *health) {
-        static const char *const places[] = { "/usr/sbin", "/sbin", "/usr/local/sbin", "/usr/bin", "/bin" };
-        const char *found = NULL;
-
-        for (size_t i = 0; i < ELEMENTSOF(places) && !found; i++) {
-                _cleanup_free_ char *iptables = xasprintf("%s/iptables-restore", places[i]);
-                _cleanup_free_ char *nft = xasprintf("%s/nft", places[i]);
-
-                found = access(iptables, X_OK) == 0 ? "iptables" : access(nft, X_OK) == 0 ? "nftables" : NULL;
-        }
-        health_warn(health, "packet filter", found ?: "nftables, by CRIU's library", NULL);
+        health_warn(health, "packet filter",
+                    criu_has_helper("iptables-restore") ? "iptables"
+                    : criu_has_helper("nft")            ? "nftables"
+                                                        : "nftables, by CRIU's library",
+                    NULL);
 }
 
 void health_kernel(struct health *health) {

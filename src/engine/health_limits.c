@@ -13,6 +13,7 @@
 #include "base/memory.h"
 #include "base/text.h"
 #include "engine/health.h"
+#include "process/host.h"
 
 #define PIPE_SIZE_LOW (1u << 20)
 #define FILES_LOW 4096
@@ -47,20 +48,10 @@ static void check_limit(struct health *health, const char *name, int resource, r
         health_warn(health, name, text, limit.rlim_max < least ? problem : NULL);
 }
 
-static uint64_t memory_value(const char *text, const char *key) {
-        const char *at = text ? strstr(text, key) : NULL;
-
-        return at ? strtoull(at + strlen(key), NULL, 10) * 1024 : 0;
-}
-
 static void check_memory(struct health *health) {
-        _cleanup_free_ char *text = NULL, *size = NULL;
-        uint64_t available;
+        uint64_t available = host_memory("MemAvailable");
+        _cleanup_free_ char *size = text_from_size(available);
 
-        if (io_read_file(AT_FDCWD, "/proc/meminfo", 64 * 1024, &text, NULL) < 0)
-                return;
-        available = memory_value(text, "MemAvailable:");
-        size = text_from_size(available);
         health_warn(health, "memory available", size,
                     available < MEMORY_LOW ? "a target stays frozen while its memory goes to the disk: free some, or "
                                              "set Checkpoint.StreamMemoryLimit"

@@ -9,12 +9,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <stasis/log.h>
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/io.h"
 #include "base/memory.h"
 #include "base/path.h"
@@ -119,16 +119,9 @@ static bool read_output(int fd, struct lines *lines) {
         return true;
 }
 
-static int64_t now_ms(void) {
-        struct timespec now;
-
-        clock_gettime(CLOCK_MONOTONIC, &now);
-        return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
 /* Until it has ended. @return 0, -ETIMEDOUT, -ECANCELED or -errno */
 static int watch(const struct hook_program *hook, int pidfd, int output, struct lines *lines) {
-        int64_t end = now_ms() + hook->timeout_ms;
+        int64_t end = (int64_t)clock_ms() + hook->timeout_ms;
         struct pollfd fds[] = {
                 { .fd = pidfd, .events = POLLIN },
                 { .fd = output, .events = POLLIN },
@@ -136,7 +129,7 @@ static int watch(const struct hook_program *hook, int pidfd, int output, struct 
         };
 
         for (;;) {
-                int64_t left = end - now_ms();
+                int64_t left = end - (int64_t)clock_ms();
 
                 if (left <= 0)
                         return -ETIMEDOUT;

@@ -6,9 +6,9 @@
 #include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
-#include <time.h>
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/io.h"
 #include "base/memory.h"
 #include "base/path.h"
@@ -142,11 +142,9 @@ static void operation_send(struct st_operation *operation, const Stasis__Worker_
 
 /** One report for each 100 ms and phase is enough for any display. */
 static bool operation_progress_due(struct st_operation *operation, const char *phase) {
-        struct timespec ts;
+        uint64_t now = clock_ms();
         bool due;
 
-        clock_gettime(CLOCK_MONOTONIC, &ts);
-        uint64_t now = (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
         pthread_mutex_lock(&operation->report_lock);
         due = phase != operation->last_phase || now >= operation->last_progress_ms + 100;
         if (due) {

@@ -16,6 +16,7 @@
 #include "base/memory.h"
 #include "engine/preflight_dump.h"
 #include "process/idmap.h"
+#include "process/namespaces.h"
 #include "process/parse.h"
 
 void preflight_io_uring(struct st_dump *dump, struct dump_problems *problems) {
@@ -56,24 +57,16 @@ static void report_file(struct files_check *check, const Daemon__ProcessState *s
                      state->pid, what, file->fd, what == file->path ? "" : ", ", what == file->path ? "" : file->path);
 }
 
-/** A number in a line "Key:\tvalue" of a descriptor's fdinfo, proc_pid_fdinfo(5). @return 0 or -errno */
+/** A number in a line "Key:\tvalue" of a descriptor's fdinfo, proc_pid_fdinfo(5). @return 0 or -ENOENT */
 static int read_info(const Daemon__ProcessState *state, const Daemon__File *file, const char *key, int base,
                      int64_t *ret) {
-        _cleanup_free_ char *path = xasprintf("fdinfo/%" PRIu64, file->fd), *text = NULL;
-        char *cursor, *line;
-        int r = proc_read_file((pid_t)state->pid, path, &text, NULL);
+        _cleanup_free_ char *path = xasprintf("fdinfo/%" PRIu64, file->fd);
+        _cleanup_free_ char *value = proc_read_value((pid_t)state->pid, path, key);
 
-        if (r < 0)
-                return r;
-        cursor = text;
-        while ((line = parse_line(&cursor))) {
-                const char *value = text_after(line, key);
-                if (value && *value == ':') {
-                        *ret = strtoll(value + 1, NULL, base);
-                        return 0;
-                }
-        }
-        return -ENOENT;
+        if (!value)
+                return -ENOENT;
+        *ret = strtoll(value, NULL, base);
+        return 0;
 }
 
 static bool is_in_tree(const struct process_analysis *analysis, int64_t pid) {
@@ -230,18 +223,11 @@ bool preflight_criu_has_plugins(void) {
         return getenv("CRIU_LIBS_DIR") && directory_has_plugins(getenv("CRIU_LIBS_DIR"));
 }
 
-static bool in_own_network(pid_t pid) {
-        _cleanup_free_ char *path = xasprintf("/proc/%d/ns/net", pid);
-        struct stat own, other;
-
-        return stat("/proc/self/ns/net", &own) == 0 && stat(path, &other) == 0 && own.st_ino == other.st_ino;
-}
-
 void preflight_descriptors(struct st_dump *dump, struct dump_problems *problems) {
         struct files_check check = {
                 .dump = dump,
                 .problems = problems,
-                .own_network = in_own_network(dump->pid),
+                .own_network = !namespaces_differ(dump->pid, "net"),
                 .plugins = preflight_criu_has_plugins(),
         };
 

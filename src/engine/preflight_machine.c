@@ -143,14 +143,6 @@ int preflight_machine(struct preflight *preflight, struct st_error **err) {
         return 0;
 }
 
-static int version_number(const char *text) {
-        unsigned major = 0, minor = 0, sub = 0;
-
-        return text && sscanf(text, "%u.%u.%u", &major, &minor, &sub) >= 2 && major < 1000 && minor < 100 && sub < 100
-                       ? (int)(major * 10000 + minor * 100 + sub)
-                       : 0;
-}
-
 int preflight_criu(struct preflight *preflight, struct st_error **err) {
         const struct criu_binary *criu = restore_context(preflight->restore)->criu;
         const char *then = preflight->saved ? preflight->saved->criu_version : NULL;
@@ -159,7 +151,7 @@ int preflight_criu(struct preflight *preflight, struct st_error **err) {
         if (!criu->working)
                 preflight_find(preflight, DAEMON__FINDING_LEVEL__PROBLEM, EOPNOTSUPP, criu->path,
                                "see 'stasis check --full'", "CRIU does not work here: %s", criu->problem ?: "?");
-        if (then && criu->number < version_number(then))
+        if (then && criu->number < criu_version_number(then))
                 preflight_find(preflight, DAEMON__FINDING_LEVEL__WARNING, 0, criu->path,
                                "install the CRIU of the dump, or a newer one",
                                "CRIU %s here is older than the dump's %s, whose images it may not know", criu->version,
@@ -205,8 +197,8 @@ static uint64_t cgroup_room(void) {
                 limit[strcspn(limit, "\n")] = usage[strcspn(usage, "\n")] = '\0';
                 if (text_to_uint(limit, UINT64_MAX, &most) < 0 || text_to_uint(usage, UINT64_MAX, &used) < 0)
                         continue;
-                if (most > used && most - used < room)
-                        room = most - used;
+                used = used < most ? used : most;
+                room = most - used < room ? most - used : room;
         }
         return room;
 }
@@ -231,14 +223,9 @@ int preflight_memory(struct preflight *preflight, struct st_error **err) {
         return 0;
 }
 
-/** May we raise hard limits? Bit 24 of our effective capabilities, proc_pid_status(5). */
+/** May we raise hard limits? */
 static bool may_raise_limits(void) {
-        _cleanup_free_ char *text = NULL;
-        const char *at;
-
-        if (proc_read_file(getpid(), "status", &text, NULL) < 0 || !(at = strstr(text, "\nCapEff:")))
-                return false;
-        return strtoull(at + strlen("\nCapEff:"), NULL, 16) & (UINT64_C(1) << CAP_SYS_RESOURCE);
+        return proc_capabilities() & (UINT64_C(1) << CAP_SYS_RESOURCE);
 }
 
 int preflight_limits(struct preflight *preflight, struct st_error **err) {

@@ -16,6 +16,7 @@
 #include "engine/preflight_dump.h"
 #include "process/idmap.h"
 #include "process/maps.h"
+#include "process/namespaces.h"
 #include "process/parse.h"
 
 /* CRIU's limit protects from a checkpoint much larger than the process. Up to here it is raised by itself. */
@@ -205,18 +206,11 @@ static void note_mounts(struct check *check, const Daemon__ProcessState *state) 
                 note_mounts(check, state->children[i]);
 }
 
-static bool in_own_ipc(pid_t pid) {
-        _cleanup_free_ char *path = xasprintf("/proc/%d/ns/ipc", pid);
-        struct stat own, other;
-
-        return stat("/proc/self/ns/ipc", &own) == 0 && stat(path, &other) == 0 && own.st_ino == other.st_ino;
-}
-
 void preflight_mappings(struct st_dump *dump, struct dump_problems *problems) {
         struct check check = {
                 .dump = dump,
                 .problems = problems,
-                .own_ipc = in_own_ipc(dump->pid),
+                .own_ipc = !namespaces_differ(dump->pid, "ipc"),
                 .plugins = preflight_criu_has_plugins(),
         };
 

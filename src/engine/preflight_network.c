@@ -264,6 +264,7 @@ static void check_path(struct preflight *preflight, const CriuImage__UnixSk *soc
         _cleanup_free_ char *name = xstrndup((const char *)socket->name.data, length), *path = NULL, *directory = NULL;
         uint64_t inode = find_name(name, length);
         bool external = socket->uflags & CRIU_UNIX_EXTERN;
+        struct stat st;
 
         path = name[0] == '/' || isempty(socket->name_dir) ? xstrdup(name) : path_join(socket->name_dir, name);
         directory = path_directory(path);
@@ -277,6 +278,9 @@ static void check_path(struct preflight *preflight, const CriuImage__UnixSk *soc
         } else if (access(directory, F_OK) < 0)
                 preflight_find(preflight, DAEMON__FINDING_LEVEL__PROBLEM, ENOENT, path, "make it again",
                                "the directory of the UNIX socket is missing");
+        else if (lstat(path, &st) == 0 && !S_ISSOCK(st.st_mode))
+                preflight_find(preflight, DAEMON__FINDING_LEVEL__PROBLEM, EADDRINUSE, path, "move it away",
+                               "something else than a UNIX socket has its name");
         else if (inode != 0) {
                 _cleanup_free_ char *owner = describe_owner(inode);
 

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 
 #include "base/cleanup.h"
 #include "base/memory.h"
@@ -113,7 +114,7 @@ static void check_node(struct preflight *preflight, const CriuImage__RegFile *fi
 
         if (!file->has_mode || S_ISREG(file->mode) || S_ISLNK(file->mode) || text_after(file->name, "/dev/pts/"))
                 return;
-        if (lstat(file->name, &st) < 0)
+        if (stat(file->name, &st) < 0)
                 preflight_find(preflight, DAEMON__FINDING_LEVEL__PROBLEM, ENOENT, file->name,
                                "make it again, or mount what it was on", "the %s is missing", type);
         else if ((st.st_mode & S_IFMT) != (file->mode & S_IFMT))
@@ -127,13 +128,44 @@ static void check_node(struct preflight *preflight, const CriuImage__RegFile *fi
         }
 }
 
+/** CRIU opens what was written to as it was: not where nothing can be written. */
+static void check_writable(struct preflight *preflight, const CriuImage__RegFile *file) {
+        struct statvfs fs;
+        struct stat st;
+
+        if ((file->flags & O_ACCMODE) != O_RDONLY && stat(file->name, &st) == 0 && S_ISREG(st.st_mode) &&
+            statvfs(file->name, &fs) == 0 && (fs.f_flag & ST_RDONLY))
+                preflight_find(preflight, DAEMON__FINDING_LEVEL__PROBLEM, EROFS, file->name,
+                               "mount it to be written to: mount -o remount,rw", "its file system is read-only");
+}
+
+/** What inotify watches is opened by its path, when CRIU could find one at the dump. */
+static void check_watches(struct preflight *preflight, const CriuImage__Inotify *inotify) {
+        for (size_t i = 0; i < inotify->n_wd; i++) {
+                const char *path = inotify->wd[i]->f_handle->path;
+
+                if (path && path[0] == '/' && access(path, F_OK) < 0 && errno == ENOENT)
+                        preflight_find(preflight, DAEMON__FINDING_LEVEL__PROBLEM, ENOENT, path, "make it again",
+                                       "it is watched by inotify, and missing");
+        }
+}
+
 int preflight_directories(struct preflight *preflight, struct st_error **err) {
+        const struct criu_image_list *list = inspect_images_find(preflight->images, "files", 0);
+
         (void)err;
         if (has_own_mounts(preflight)) {
                 preflight_summary(preflight, "not looked at: a mount namespace of its own is made");
                 return 0;
         }
         each_path(preflight, check_node);
+        each_path(preflight, check_writable);
+        for (size_t i = 0; list && i < list->n; i++) {
+                const CriuImage__File *file = (const CriuImage__File *)list->items[i];
+
+                if (file->ify)
+                        check_watches(preflight, file->ify);
+        }
         return 0;
 }
 

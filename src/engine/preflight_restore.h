@@ -53,6 +53,8 @@ int preflight_executables(struct preflight *preflight, struct st_error **err);
 int preflight_directories(struct preflight *preflight, struct st_error **err);
 /** Mounts that the open files were on. */
 int preflight_mounts(struct preflight *preflight, struct st_error **err);
+/** Locks on files that others hold now. */
+int preflight_locks(struct preflight *preflight, struct st_error **err);
 /** Addresses and ports of TCP and UDP. */
 int preflight_addresses(struct preflight *preflight, struct st_error **err);
 /** Names of UNIX sockets. */

@@ -6,6 +6,7 @@
 #include "base/cleanup.h"
 #include "base/memory.h"
 #include "base/messages.h"
+#include "base/text.h"
 #include "engine/chain.h"
 #include "engine/engine.h"
 #include "engine/request.h"
@@ -46,6 +47,13 @@ void restore_message(struct st_restore *restore, const char *format, ...) {
 
 bool restore_forced_off(const struct st_restore *restore, const char *option) {
         return request_is_off(restore->req->off, restore->req->n_off, option);
+}
+
+bool restore_is_inherited(const struct st_restore *restore, const char *key) {
+        for (size_t i = 0; i < restore->criu->n_inherit_fd; i++)
+                if (streq(restore->criu->inherit_fd[i]->key, key))
+                        return true;
+        return false;
 }
 
 int st_restore_inherit_fd(struct st_restore *restore, int fd, const char *key, struct st_error **err) {

@@ -32,6 +32,9 @@ void restore_message(struct st_restore *restore, const char *format, ...) ST_PRI
 /** Did the caller force this boolean option of CRIU off? */
 bool restore_forced_off(const struct st_restore *restore, const char *option);
 
+/** Is the descriptor of that key (criu(8), --inherit-fd) handed to CRIU already? */
+bool restore_is_inherited(const struct st_restore *restore, const char *key);
+
 /* The built-in adapters, in the order of the list in restore.c. */
 int restore_defaults(struct st_restore *restore, struct st_restore_next *next, struct st_error **err);
 int restore_validate(struct st_restore *restore, struct st_restore_next *next, struct st_error **err);

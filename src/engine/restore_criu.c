@@ -163,7 +163,7 @@ static int start(struct run *run, const char *pid_file, const char *images_dir, 
 
         (void)prctl(PR_SET_CHILD_SUBREAPER, 1);
         if (!images_dir)
-                r = serve_start(context->image, criu.work_dir, budget, getenv("TMPDIR") ?: "/var/tmp", on_served, run,
+                r = serve_start(context->image, criu.work_dir, budget, path_temporary_dir(), on_served, run,
                                 &run->serve, err);
         if (r < 0)
                 return r;

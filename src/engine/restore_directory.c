@@ -71,7 +71,7 @@ int restore_directory(struct restore_context *context, char **ret, struct st_err
 
         if (r <= 0)
                 return r;
-        base = path_join(getenv("TMPDIR") ?: "/var/tmp", "stasis-restore");
+        base = path_join(path_temporary_dir(), "stasis-restore");
         directory = image_partial_path(base, operation_id(operation));
         r = operation_record_partial(operation, directory, err);
         if (r < 0)

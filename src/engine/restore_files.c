@@ -66,12 +66,7 @@ static enum fate fate_of(const struct file_change *change, unsigned mode) {
 
 /** Is it handed over as a descriptor, instead of being opened? (criu(8), --inherit-fd: the path without its slash) */
 static bool is_inherited(const char *path, void *userdata) {
-        const struct st_restore *restore = userdata;
-
-        for (size_t i = 0; i < restore->criu->n_inherit_fd; i++)
-                if (streq(restore->criu->inherit_fd[i]->key, path + 1))
-                        return true;
-        return false;
+        return restore_is_inherited(userdata, path + 1);
 }
 
 static int find(struct st_restore *restore, struct file_changes *changes, struct st_error **err) {
@@ -128,19 +123,28 @@ int restore_files_examine(struct st_restore *restore, struct restore_findings *f
         for (size_t i = 0; i < changes.n; i++) {
                 const struct file_change *change = &changes.items[i];
                 enum fate fate = fate_of(change, mode);
-                Daemon__Finding *finding = message_new(&daemon__finding__descriptor);
                 _cleanup_free_ char *text = describe(change, mode, fate);
 
-                message_set_string(&finding->check, "files");
-                message_set_string(&finding->subject, change->path);
-                message_set_string(&finding->text, text);
-                message_set_string(&finding->hint, hint_of(change, mode, fate));
-                finding->has_level = 1;
-                finding->level = fate == FATE_FAIL ? DAEMON__FINDING_LEVEL__PROBLEM : DAEMON__FINDING_LEVEL__WARNING;
-                GROW(findings->items, findings->n, findings->room);
-                findings->items[findings->n++] = finding;
+                restore_findings_add(findings, "files",
+                                     fate == FATE_FAIL ? DAEMON__FINDING_LEVEL__PROBLEM
+                                                       : DAEMON__FINDING_LEVEL__WARNING,
+                                     change->path, text, hint_of(change, mode, fate));
         }
         return 0;
+}
+
+void restore_findings_add(struct restore_findings *findings, const char *check, Daemon__FindingLevel level,
+                          const char *subject, const char *text, const char *hint) {
+        Daemon__Finding *finding = message_new(&daemon__finding__descriptor);
+
+        finding->check = xstrdup(check);
+        finding->has_level = 1;
+        finding->level = level;
+        finding->subject = xstrdup(subject);
+        finding->text = xstrdup(text);
+        finding->hint = xstrdup(hint);
+        GROW(findings->items, findings->n, findings->room);
+        findings->items[findings->n++] = finding;
 }
 
 void restore_findings_clear(struct restore_findings *findings) {

@@ -24,5 +24,9 @@ struct restore_findings {
  */
 int restore_files_examine(struct st_restore *restore, struct restore_findings *findings, struct st_error **err);
 
+/** Adds an entry; all texts are copied. @param subject, hint may be NULL */
+void restore_findings_add(struct restore_findings *findings, const char *check, Daemon__FindingLevel level,
+                          const char *subject, const char *text, const char *hint);
+
 void restore_findings_clear(struct restore_findings *findings);
 #define _cleanup_findings_ __attribute__((cleanup(restore_findings_clear)))

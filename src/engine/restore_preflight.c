@@ -28,6 +28,7 @@ static const struct check {
         { "executables", preflight_executables, false, true },
         { "directories", preflight_directories, false, true },
         { "mounts", preflight_mounts, false, false },
+        { "file locks", preflight_locks, true, false },
         { "addresses", preflight_addresses, false, true },
         { "UNIX sockets", preflight_unix, false, true },
         { "memory", preflight_memory, false, false },
@@ -43,20 +44,13 @@ static void preflight_clear(struct preflight *preflight) {
 
 void preflight_find(struct preflight *preflight, Daemon__FindingLevel level, int number, const char *subject,
                     const char *hint, const char *format, ...) {
-        struct restore_findings *findings = &preflight->findings;
-        Daemon__Finding *finding = message_new(&daemon__finding__descriptor);
+        _cleanup_free_ char *text = NULL;
         va_list ap;
 
         va_start(ap, format);
-        finding->text = xvasprintf(format, ap);
+        text = xvasprintf(format, ap);
         va_end(ap);
-        finding->check = xstrdup(preflight->check);
-        finding->has_level = 1;
-        finding->level = level;
-        finding->subject = xstrdup(subject);
-        finding->hint = xstrdup(hint);
-        GROW(findings->items, findings->n, findings->room);
-        findings->items[findings->n++] = finding;
+        restore_findings_add(&preflight->findings, preflight->check, level, subject, text, hint);
         if (level == DAEMON__FINDING_LEVEL__PROBLEM && preflight->number == 0)
                 preflight->number = number;
 }
@@ -72,8 +66,9 @@ void preflight_summary(struct preflight *preflight, const char *format, ...) {
 
 /** What CRIU's images are needed for. Pages are not: this is small, except for very large trees. */
 static void load_images(struct preflight *preflight) {
-        static const char *const kinds[] = { "inventory",   "pstree", "core",        "mm",     "fs", "files",
-                                             "remap-fpath", "netns",  "mountpoints", "userns", NULL };
+        static const char *const kinds[] = { "inventory", "pstree",      "core",      "mm",          "fs",
+                                             "files",     "remap-fpath", "netns",     "mountpoints", "userns",
+                                             "ids",       "fdinfo",      "filelocks", NULL };
         _cleanup_error_ struct st_error *error = NULL;
         struct image *image = restore_context(preflight->restore)->image;
 

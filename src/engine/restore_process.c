@@ -25,14 +25,6 @@ int restore_mounts(struct st_restore *restore, struct st_restore_next *next, str
         return st_restore_proceed(next, restore, err);
 }
 
-/** Has the pipe been handed over already, by another descriptor of it? */
-static bool is_inherited(const struct st_restore *restore, const char *key) {
-        for (size_t i = 0; i < restore->criu->n_inherit_fd; i++)
-                if (streq(restore->criu->inherit_fd[i]->key, key))
-                        return true;
-        return false;
-}
-
 /**
  * What takes the place of a pipe to a process that was outside the tree: the file of --out, or in the command line the
  * same standard stream of ours.
@@ -66,7 +58,7 @@ int restore_inherit_files(struct st_restore *restore, struct st_restore_next *ne
         for (size_t i = 0; i < n && r >= 0; i++) {
                 _cleanup_free_ char *key = xasprintf("pipe:[%llu]", (unsigned long long)saved->pipes[i].inode);
 
-                if (is_inherited(restore, key))
+                if (restore_is_inherited(restore, key)) /* by another descriptor of the pipe */
                         continue;
                 r = replacement(restore, &saved->pipes[i], err);
                 if (r == -ENOENT)

@@ -3,6 +3,7 @@
 /* Adapters of the restore for the request and the checkpoint: defaults, validation, PID file, storage, state. */
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -53,7 +54,8 @@ int restore_validate(struct st_restore *restore, struct st_restore_next *next, s
 }
 
 int restore_pid_file(struct st_restore *restore, struct st_restore_next *next, struct st_error **err) {
-        _cleanup_free_ char *path = NULL, *directory = NULL, *text = NULL;
+        _cleanup_free_ char *path = NULL, *text = NULL;
+        struct stat st;
         int r;
 
         if (isempty(restore->req->pidfile) || (restore->req->has_check && restore->req->check))
@@ -61,15 +63,17 @@ int restore_pid_file(struct st_restore *restore, struct st_restore_next *next, s
 
         /* What cannot be written afterwards must be known before. */
         path = path_absolute(restore->req->pidfile);
-        directory = path_directory(path);
-        if (access(directory, W_OK) < 0)
-                return st_error_errno(err, errno, "cannot write the PID file %s", path);
+        r = io_can_put_file(path);
+        if (r < 0)
+                return st_error_errno(err, r, "cannot write the PID file %s", path);
         r = st_restore_proceed(next, restore, err);
         if (r < 0)
                 return r;
         text = xasprintf("%d\n", restore->pid);
-        r = io_replace_file(path, text, strlen(text), 0644, false);
-        if (r == 0 && lchown(path, restore_owner_uid(restore), restore_owner_gid(restore)) < 0)
+        r = io_put_file(path, text, strlen(text), 0644);
+        /* A device that it was written to belongs to whom it did. */
+        if (r == 0 && lstat(path, &st) == 0 && S_ISREG(st.st_mode) &&
+            lchown(path, restore_owner_uid(restore), restore_owner_gid(restore)) < 0)
                 r = -errno;
         if (r < 0)
                 restore_message(restore, "cannot write the PID file %s: %s", path, strerror(-r));

@@ -2,7 +2,6 @@
 #include "engine/state.h"
 
 #include <jansson.h>
-#include <sys/stat.h>
 #include <time.h>
 
 #include "base/cleanup.h"
@@ -11,6 +10,7 @@
 #include "base/text.h"
 #include "base/version.h"
 #include "process/host.h"
+#include "process/namespaces.h"
 #include "process/parse.h"
 #include "process/threads.h"
 
@@ -50,13 +50,6 @@ static json_t *tasks_to_json(const struct process_analysis *analysis) {
                                                        "threads", threads_to_json(task)));
         }
         return tasks;
-}
-
-static bool in_other_pid_namespace(pid_t pid) {
-        _cleanup_free_ char *path = xasprintf("/proc/%d/ns/pid", pid);
-        struct stat own, other;
-
-        return stat("/proc/self/ns/pid", &own) == 0 && stat(path, &other) == 0 && own.st_ino != other.st_ino;
 }
 
 static json_t *ptys_to_json(const struct process_analysis *analysis) {
@@ -139,7 +132,7 @@ char *state_to_json(const struct st_dump *dump, const struct process_analysis *a
                 json_object_set_new(root, "criu_version", json_string(criu_version));
         if (cpu_flags)
                 json_object_set_new(root, "cpu_flags", json_string(cpu_flags));
-        if (in_other_pid_namespace(dump->pid))
+        if (namespaces_differ(dump->pid, "pid"))
                 json_object_set_new(root, "pid_namespace", json_true());
         if (analysis->own_mounts)
                 json_object_set_new(root, "own_mounts", json_true());

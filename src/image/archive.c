@@ -185,28 +185,35 @@ int archive_read_manifest(struct archive *archive, struct manifest *ret, struct 
         return manifest_parse(text, size, ret, err) < 0 ? damaged(archive, err) : 0;
 }
 
-int archive_list(struct archive *archive, const char **ret_name, uint64_t *ret_size, struct st_error **err) {
+/** @return 1: archive->tar is at the next file; 0: there is none; -errno */
+static int advance(struct archive *archive, struct st_error **err) {
         int r = tar_next(&archive->tar, err);
         if (r < 0)
                 return failed(archive, r, err);
         archive->at_end = r == 0;
+        return r;
+}
+
+int archive_list(struct archive *archive, const char **ret_name, uint64_t *ret_size, struct st_error **err) {
+        int r = advance(archive, err);
+        if (r < 0)
+                return r;
         *ret_name = archive->tar.name;
         *ret_size = archive->tar.size;
         return r;
 }
 
 int archive_next(struct archive *archive, const char *name, uint64_t size, struct st_error **err) {
-        const char *found;
-        uint64_t found_size;
-        int r = archive_list(archive, &found, &found_size, err);
+        const struct tar_reader *tar = &archive->tar;
+        int r = advance(archive, err);
         if (r < 0)
                 return r;
         if (r == 0)
                 st_error_set(err, EBADMSG, "%s is missing in it", name);
-        else if (!streq(name, found))
-                st_error_set(err, EBADMSG, "%s does not belong there", found);
-        else if (size != found_size)
-                st_error_set(err, EBADMSG, "%s has %" PRIu64 " bytes instead of %" PRIu64, name, found_size, size);
+        else if (!streq(name, tar->name))
+                st_error_set(err, EBADMSG, "%s does not belong there", tar->name);
+        else if (size != tar->size)
+                st_error_set(err, EBADMSG, "%s has %" PRIu64 " bytes instead of %" PRIu64, name, tar->size, size);
         else
                 return 0;
         return damaged(archive, err);

@@ -41,12 +41,11 @@ static int visit(struct criu_image_entry *entry, void *userdata, struct st_error
                 checking->pages_id = ((const CriuImage__PagemapHead *)entry->message)->pages_id;
         } else if (entry->message->descriptor == &criu_image__pagemap__descriptor) {
                 const CriuImage__Pagemap *map = (const CriuImage__Pagemap *)entry->message;
-                uint64_t n = map->has_nr_pages ? map->nr_pages : map->compat_nr_pages;
-                if ((map->has_in_parent && map->in_parent) ||
-                    (map->has_flags && map->flags & (uint32_t)CRIU_PAGEMAP_PARENT))
+                uint64_t n = criu_pagemap_pages(map);
+                uint32_t flags = criu_pagemap_flags(map);
+                if (map->in_parent || flags & CRIU_PAGEMAP_PARENT)
                         return needs_parent(checking, err);
-                bool present = !map->has_flags || map->flags & (uint32_t)CRIU_PAGEMAP_PRESENT;
-                checking->pages += present && n < (UINT64_C(1) << 40) ? n : 0;
+                checking->pages += flags & CRIU_PAGEMAP_PRESENT && n < (UINT64_C(1) << 40) ? n : 0;
         } else if (entry->message->descriptor == &criu_image__ghost_file__descriptor) {
                 const CriuImage__GhostFile *ghost = (const CriuImage__GhostFile *)entry->message;
                 if (ghost->has_size && !ghost->chunks && entry->size < ghost->size)
@@ -58,7 +57,9 @@ static int visit(struct criu_image_entry *entry, void *userdata, struct st_error
 static int check_pages(const struct checking *checking, struct st_error **err) {
         _cleanup_free_ char *name = xasprintf("pages-%" PRIu32 ".img", checking->pages_id);
         const struct manifest_entry *pages = manifest_find(&checking->image->manifest, name);
-        uint64_t wanted = checking->pages * CRIU_PAGE_SIZE, size = pages ? pages->size : 0;
+        uint64_t size = pages ? pages->size : 0, wanted;
+        if (__builtin_mul_overflow(checking->pages, CRIU_PAGE_SIZE, &wanted))
+                wanted = UINT64_MAX;
         if (size >= wanted)
                 return 0;
         st_error_set(err, EBADMSG, "%s has %" PRIu64 " bytes instead of %" PRIu64, name, size, wanted);

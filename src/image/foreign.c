@@ -7,37 +7,28 @@
  */
 
 #include <errno.h>
-#include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/statvfs.h>
 
 #include "base/cleanup.h"
 #include "base/memory.h"
+#include "base/path.h"
 #include "base/text.h"
 #include "image/archive.h"
 #include "image/formats.h"
+#include "process/host.h"
 
-/** Memory that could be had, bytes; a fallback when the kernel does not say. */
-static uint64_t available_memory(void) {
-        _cleanup_fclose_ FILE *file = fopen("/proc/meminfo", "re");
-        char line[128];
-        uint64_t kib;
-        while (file && fgets(line, sizeof(line), file))
-                if (sscanf(line, "MemAvailable: %" SCNu64 " kB", &kib) == 1)
-                        return kib << 10;
-        return UINT64_C(1) << 30;
-}
+/** Memory that could be had when the kernel does not say, bytes. */
+#define MEMORY_FALLBACK (UINT64_C(1) << 30)
 
 /** What the memory and the disk for temporary files could hold together, bytes. */
 static uint64_t room(void) {
-        const char *directory = getenv("TMPDIR");
         struct statvfs st;
-        uint64_t disk = 0;
-        if (statvfs(directory ? directory : "/var/tmp", &st) == 0)
+        uint64_t memory = host_memory("MemAvailable"), disk = 0;
+        if (statvfs(path_temporary_dir(), &st) == 0)
                 disk = (uint64_t)st.f_bavail * st.f_frsize;
-        return available_memory() + disk;
+        return (memory > 0 ? memory : MEMORY_FALLBACK) + disk;
 }
 
 static int too_large(const struct image *image, uint64_t limit, struct st_error **err) {

@@ -157,10 +157,11 @@ int none_write(struct writing *writing, struct st_error **err) {
 
 /** A directory that plain CRIU made: its files, without checksums. */
 static int list_files(struct image *image, struct st_error **err) {
-        int copy = openat(image->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        _cleanup_close_ int copy = openat(image->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         _cleanup_closedir_ DIR *dir = copy < 0 ? NULL : fdopendir(copy);
         if (!dir)
                 return st_error_errno(err, errno, "cannot read %s", image->path);
+        (void)TAKE_FD(copy); /* the stream's */
         struct dirent *entry;
         while ((errno = 0, entry = readdir(dir))) {
                 struct stat st;

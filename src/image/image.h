@@ -39,6 +39,9 @@ bool image_format_from_path(const char *path, enum image_format *ret);
 /** Can a checkpoint of this format be in so many streams? 0 and 1: one file. @return 0, -EINVAL with err */
 int image_check_streams(enum image_format format, unsigned streams, struct st_error **err);
 
+/** Is the name of a checkpoint free? @return 0; -EEXIST, other -errno, with err */
+int image_check_absent(const char *path, struct st_error **err);
+
 struct image_write {
         enum image_format format;
         unsigned streams;        /* 0, 1: one file; more: a directory of so many archives, written at the same time */

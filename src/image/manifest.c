@@ -14,6 +14,7 @@
 #include "base/text.h"
 
 #define HEADER "stasis-manifest 1"
+/* Of one file, and of all of them, bytes: so sums do not overflow. */
 #define SIZE_MAX_FILE (UINT64_C(1) << 60)
 
 void manifest_add(struct manifest *manifest, const char *name, uint64_t size, struct hash hash) {
@@ -124,7 +125,8 @@ static bool parse_streams(char *line, struct manifest *manifest) {
 static bool parse_file(char *line, struct manifest *manifest) {
         uint64_t size;
         struct hash hash;
-        if (manifest->n >= MANIFEST_FILES_MAX || !take_size(&line, ' ', &size))
+        if (manifest->n >= MANIFEST_FILES_MAX || !take_size(&line, ' ', &size) ||
+            size > SIZE_MAX_FILE - manifest->total)
                 return false;
         if (strlen(line) < HASH_TEXT + 2 || line[HASH_TEXT] != ' ' || !hash_from_text(line, &hash))
                 return false;

@@ -108,7 +108,7 @@ static int check_names(const struct store *store, struct st_error **err) {
         return 0;
 }
 
-static int check_absent(const char *path, struct st_error **err) {
+int image_check_absent(const char *path, struct st_error **err) {
         struct stat st;
         if (lstat(path, &st) == 0)
                 return st_error_set(err, EEXIST, "%s exists already", path);
@@ -131,7 +131,7 @@ static int rename_new(const struct image_write *options, struct st_error **err) 
                                 return 0;
                         }
                 } else {
-                        int r = check_absent(to, err);
+                        int r = image_check_absent(to, err);
                         if (r < 0)
                                 return r;
                         if (rename(from, to) == 0)
@@ -154,7 +154,7 @@ static int sync_directory_of(const char *path, struct st_error **err) {
 /** Writes, syncs, renames. Only what this call made is removed when it fails. */
 static int write_and_commit(struct writing *writing, struct st_error **err) {
         const struct image_write *options = writing->options;
-        int r = check_absent(options->partial, err);
+        int r = image_check_absent(options->partial, err);
         if (r < 0)
                 return r;
         r = options->format == IMAGE_NONE ? none_write(writing, err) : archive_write(writing, err);
@@ -173,7 +173,7 @@ static int write_and_commit(struct writing *writing, struct st_error **err) {
 int image_write(struct store *store, const struct image_write *options, struct st_error **err) {
         int r = image_check_streams(options->format, options->streams, err);
         if (r == 0)
-                r = check_absent(options->destination, err);
+                r = image_check_absent(options->destination, err);
         if (r == 0)
                 r = check_names(store, err);
         if (r < 0)

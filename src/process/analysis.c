@@ -131,8 +131,7 @@ static void add_pty(struct process_analysis *analysis, unsigned index) {
 
 static void add_terminal(struct analyser *analyser, const struct file *file) {
         struct process_analysis *analysis = analyser->analysis;
-        _cleanup_free_ char *path = NULL, *text = NULL;
-        const char *at;
+        _cleanup_free_ char *path = NULL, *index = NULL;
 
         fds_add(&analysis->terminals, analyser->pid, file);
         /* CRIU opens a master for it again, closes that, and wants the same index. */
@@ -142,9 +141,9 @@ static void add_terminal(struct analyser *analyser, const struct file *file) {
                 return;
         /* A master says which terminal it is of: "tty-index:\t3". */
         path = xasprintf("fdinfo/%d", file->fd);
-        if (proc_read_file_at(analyser->proc_fd, path, &text, NULL) < 0 || !(at = strstr(text, "tty-index:")))
-                return;
-        add_pty(analysis, (unsigned)strtoul(at + strlen("tty-index:"), NULL, 10));
+        index = proc_read_value_at(analyser->proc_fd, path, "tty-index");
+        if (index)
+                add_pty(analysis, (unsigned)strtoul(index, NULL, 10));
 }
 
 static int add_file(const struct file *file, void *userdata) {

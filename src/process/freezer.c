@@ -6,9 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/io.h"
 #include "base/memory.h"
 #include "base/path.h"
@@ -41,44 +41,16 @@ static bool list_has(const char *list, const char *word) {
         return false;
 }
 
-static bool is_octal(char c) {
-        return c >= '0' && c <= '7';
-}
+static void add_mount(char *line, struct freezer_hierarchy *hierarchy) {
+        struct parse_mount mount;
 
-/* Undoes the kernel's escapes of blank, tab, newline and backslash (\040 …). */
-static char *unescape(const char *s) {
-        char *result = xmalloc(strlen(s) + 1), *out = result;
-
-        while (*s) {
-                if (s[0] == '\\' && is_octal(s[1]) && is_octal(s[2]) && is_octal(s[3])) {
-                        *out++ = (char)((s[1] - '0') << 6 | (s[2] - '0') << 3 | (s[3] - '0'));
-                        s += 4;
-                } else
-                        *out++ = *s++;
-        }
-        *out = '\0';
-        return result;
-}
-
-/* proc_pid_mountinfo(5): ID parent major:minor root mount-point options [optional …] - type source super-options */
-static void parse_mount(char *line, struct freezer_hierarchy *hierarchy) {
-        enum { ROOT = 3, POINT, OPTIONS, HEAD };
-        const char *head[HEAD];
-        char *word;
-
-        for (size_t i = 0; i < HEAD; i++)
-                if (!(head[i] = parse_word(&line)))
-                        return;
-        while ((word = parse_word(&line)) && !streq(word, "-"))
-                ;
-        const char *type = parse_word(&line), *source = parse_word(&line), *options = parse_word(&line);
-        if (!type || !source || !options)
+        if (!parse_mount(line, &mount))
                 return;
-        if (hierarchy->version == FREEZER_V1 ? !streq(type, "cgroup") || !list_has(options, "freezer")
-                                             : !streq(type, "cgroup2"))
+        if (hierarchy->version == FREEZER_V1 ? !streq(mount.type, "cgroup") || !list_has(mount.super_options, "freezer")
+                                             : !streq(mount.type, "cgroup2"))
                 return;
         GROW(hierarchy->mounts, hierarchy->n, hierarchy->room);
-        hierarchy->mounts[hierarchy->n++] = (struct freezer_mount){ unescape(head[ROOT]), unescape(head[POINT]) };
+        hierarchy->mounts[hierarchy->n++] = (struct freezer_mount){ xstrdup(mount.root), xstrdup(mount.point) };
 }
 
 void freezer_hierarchy_parse(const char *mountinfo, enum freezer_version version, struct freezer_hierarchy *ret) {
@@ -87,7 +59,7 @@ void freezer_hierarchy_parse(const char *mountinfo, enum freezer_version version
 
         *ret = (struct freezer_hierarchy){ .version = version };
         while ((line = parse_line(&cursor)))
-                parse_mount(line, ret);
+                add_mount(line, ret);
 }
 
 void freezer_hierarchy_load(enum freezer_version version, struct freezer_hierarchy *ret) {
@@ -275,15 +247,8 @@ int freezer_set(enum freezer_version version, const char *directory, bool frozen
         return io_write_full(fd, word, strlen(word));
 }
 
-static uint64_t now_ms(void) {
-        struct timespec ts;
-
-        clock_gettime(CLOCK_MONOTONIC, &ts);
-        return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
-}
-
 static int wait_until_frozen(enum freezer_version version, const char *directory, int timeout_ms, int cancel_fd) {
-        uint64_t end = now_ms() + (uint64_t)timeout_ms, nudge = now_ms() + NUDGE_MS;
+        uint64_t end = clock_ms() + (uint64_t)timeout_ms, nudge = clock_ms() + NUDGE_MS;
 
         for (int pause_ms = 1;; pause_ms = pause_ms < 20 ? pause_ms * 2 : pause_ms) {
                 struct pollfd cancel = { .fd = cancel_fd, .events = POLLIN };
@@ -291,13 +256,13 @@ static int wait_until_frozen(enum freezer_version version, const char *directory
 
                 if (r != 0)
                         return r < 0 ? r : 0;
-                if (now_ms() >= end)
+                if (clock_ms() >= end)
                         return -ETIMEDOUT;
                 if (poll(&cancel, 1, pause_ms) > 0)
                         return -ECANCELED;
-                if (version == FREEZER_V1 && now_ms() >= nudge) {
+                if (version == FREEZER_V1 && clock_ms() >= nudge) {
                         (void)freezer_set(version, directory, true);
-                        nudge = now_ms() + NUDGE_MS;
+                        nudge = clock_ms() + NUDGE_MS;
                 }
         }
 }

@@ -19,7 +19,9 @@ static ino_t namespace_of(pid_t pid, const char *name) {
 }
 
 bool namespaces_differ(pid_t pid, const char *name) {
-        return namespace_of(pid, name) != namespace_of(getpid(), name);
+        ino_t theirs = namespace_of(pid, name), ours = namespace_of(getpid(), name);
+
+        return theirs != 0 && ours != 0 && theirs != ours;
 }
 
 bool namespaces_cgroups_differ(pid_t pid) {
@@ -30,21 +32,19 @@ bool namespaces_cgroups_differ(pid_t pid) {
         return !isempty(theirs) && !streq(ours, theirs); /* empty: it has ended */
 }
 
-/* proc_pid_mountinfo(5): ID parent major:minor root mount-point …. @return "major:minor root" of "/"; NULL: none */
+/** @return "major:minor root" of "/", malloc'ed; NULL: none */
 static char *root_of(const char *mountinfo) {
         _cleanup_free_ char *copy = xstrdup(mountinfo);
         char *cursor = copy, *line, *found = NULL;
 
         while ((line = parse_line(&cursor))) {
-                (void)parse_word(&line);
-                (void)parse_word(&line);
-                const char *device = parse_word(&line), *root = parse_word(&line), *point = parse_word(&line);
+                struct parse_mount mount;
 
+                if (!parse_mount(line, &mount) || !streq(mount.point, "/"))
+                        continue;
                 /* The last one lies on top of the others. */
-                if (point && streq(point, "/")) {
-                        free(found);
-                        found = xasprintf("%s %s", device, root);
-                }
+                free(found);
+                found = xasprintf("%s %s", mount.device, mount.root);
         }
         return found;
 }

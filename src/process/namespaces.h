@@ -6,7 +6,7 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
-/** Is a process in another namespace than we? @param name of /proc/PID/ns: "mnt", "cgroup", … */
+/** Is a process in another namespace than we? false: no, or unknown. @param name of /proc/PID/ns: "mnt", "cgroup", … */
 bool namespaces_differ(pid_t pid, const char *name);
 
 /** Is a process in another cgroup than we, of whatever hierarchy? */

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "base/cleanup.h"
 #include "base/memory.h"
 #include "base/text.h"
 #include "process/parse.h"
@@ -32,6 +33,49 @@ char *parse_line(char **text) {
         *text = *end ? end + 1 : end;
         *end = 0;
         return line;
+}
+
+static bool is_octal(char c) {
+        return c >= '0' && c <= '7';
+}
+
+/* Undoes the kernel's escapes of blank, tab, newline and backslash (\040 …) in place. */
+static void unescape(char *s) {
+        char *out = s;
+
+        for (const char *in = s; *in; out++) {
+                if (in[0] == '\\' && is_octal(in[1]) && is_octal(in[2]) && is_octal(in[3])) {
+                        *out = (char)((in[1] - '0') << 6 | (in[2] - '0') << 3 | (in[3] - '0'));
+                        in += 4;
+                } else
+                        *out = *in++;
+        }
+        *out = 0;
+}
+
+bool parse_mount(char *line, struct parse_mount *ret) {
+        char **const head[] = { &ret->id, &ret->parent, &ret->device, &ret->root, &ret->point, &ret->options };
+        char **const escaped[] = { &ret->root, &ret->point, &ret->options, &ret->type, &ret->source };
+        const char *word;
+
+        for (size_t i = 0; i < ELEMENTSOF(head); i++)
+                if (!(*head[i] = parse_word(&line)))
+                        return false;
+        while ((word = parse_word(&line)) && !streq(word, "-")) /* optional fields */
+                ;
+        ret->type = parse_word(&line);
+        if (!ret->type)
+                return false;
+        /* An empty source leaves two blanks behind the type. */
+        ret->source = *line == ' ' ? NULL : parse_word(&line);
+        ret->super_options = parse_word(&line);
+        if (!ret->source)
+                ret->source = line + strlen(line);
+        if (!ret->super_options)
+                ret->super_options = line + strlen(line);
+        for (size_t i = 0; i < ELEMENTSOF(escaped); i++)
+                unescape(*escaped[i]);
+        return true;
 }
 
 int parse_number(const char *word, int base, uint64_t max, uint64_t *ret) {

@@ -3,6 +3,7 @@
 
 /* Parsers of the texts of /proc/PID, separate from reading them: tests and the fuzzer give them texts of their own. */
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -53,6 +54,9 @@ bool proc_stat_is_dead(const struct proc_stat *stat);
 /** As proc_read_file(), of an open /proc/PID. */
 int proc_read_file_at(int proc_fd, const char *file, char **ret, size_t *ret_size);
 
+/** As proc_read_value(), of an open /proc/PID. */
+char *proc_read_value_at(int proc_fd, const char *file, const char *key);
+
 /** As proc_command_line(), of an open /proc/PID; NULL when the process is gone. */
 char *proc_command_line_at(int proc_fd);
 
@@ -61,6 +65,16 @@ char *parse_word(char **text);
 
 /** The next line, without its newline; NULL at the end of the text; *text moves on. Writes NULs. */
 char *parse_line(char **text);
+
+/** A line of /proc/PID/mountinfo, proc_pid_mountinfo(5), cut into its fields; the kernel's escapes are undone. */
+struct parse_mount {
+        char *id, *parent, *device; /* "36", "35", "98:0" */
+        char *root, *point, *options;
+        char *type, *source, *super_options; /* the last two may be "" */
+};
+
+/** @param line must live as long as the fields. Writes into it. @return false: it is no such line */
+bool parse_mount(char *line, struct parse_mount *ret);
 
 /** A non-negative number in the given base that is the whole word. @return 0 or -EBADMSG */
 int parse_number(const char *word, int base, uint64_t max, uint64_t *ret);

@@ -160,12 +160,41 @@ const char *proc_boot_id(void) {
         return boot_id;
 }
 
-bool proc_is_being_killed(pid_t pid) {
+char *proc_read_value_at(int proc_fd, const char *file, const char *key) {
         _cleanup_free_ char *text = NULL;
-        const char *at;
+        char *cursor, *line;
 
+        if (proc_read_file_at(proc_fd, file, &text, NULL) < 0)
+                return NULL;
+        cursor = text;
+        while ((line = parse_line(&cursor))) {
+                const char *value = text_after(line, key);
+
+                if (value && *value == ':')
+                        return xstrdup(value + 1 + strspn(value + 1, " \t"));
+        }
+        return NULL;
+}
+
+char *proc_read_value(pid_t pid, const char *file, const char *key) {
+        _cleanup_close_ int proc_fd = proc_open(pid);
+
+        return proc_fd < 0 ? NULL : proc_read_value_at(proc_fd, file, key);
+}
+
+/* A mask of bits in base 16; 0 when there is none. */
+static uint64_t status_mask(pid_t pid, const char *key) {
+        _cleanup_free_ char *value = proc_read_value(pid, "status", key);
+        uint64_t mask;
+
+        return parse_number(value, 16, UINT64_MAX, &mask) < 0 ? 0 : mask;
+}
+
+bool proc_is_being_killed(pid_t pid) {
         /* The set of signals that wait for the process as a whole, bit N-1 for signal N: proc_pid_status(5). */
-        if (proc_read_file(pid, "status", &text, NULL) < 0 || !(at = strstr(text, "\nShdPnd:")))
-                return false;
-        return strtoull(at + strlen("\nShdPnd:"), NULL, 16) & (1u << (SIGKILL - 1));
+        return status_mask(pid, "ShdPnd") & (1u << (SIGKILL - 1));
+}
+
+uint64_t proc_capabilities(void) {
+        return status_mask(getpid(), "CapEff");
 }

@@ -47,6 +47,15 @@ bool proc_pid_is_of_zombies(pid_t pid);
 /** Reads a /proc/PID/FILE wholly; malloc'ed, NUL behind it. @return 0 or -errno */
 int proc_read_file(pid_t pid, const char *file, char **ret, size_t *ret_size);
 
+/**
+ * What follows "KEY:" in a /proc/PID/FILE of such lines, without the blanks before it: "0000000000000000" of "ShdPnd"
+ * in "status"; malloc'ed. NULL: there is no such process, file or key.
+ */
+char *proc_read_value(pid_t pid, const char *file, const char *key);
+
+/** Our own effective capabilities, a bit each: capabilities(7). 0 when the kernel does not say. */
+uint64_t proc_capabilities(void);
+
 /** /proc/PID/cmdline with spaces for NULs, sanitised; the command in brackets when it is empty; malloc'ed. */
 char *proc_command_line(pid_t pid);
 

@@ -8,10 +8,10 @@
 #include <stdlib.h>
 #include <sys/pidfd.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/memory.h"
 #include "base/text.h"
 #include "process/freezer.h"
@@ -50,26 +50,15 @@ int stopper_signal(pid_t pid, uint64_t start_time, int number) {
         return pidfd_send_signal(pidfd, number, NULL, 0) < 0 ? -errno : 0;
 }
 
-static uint64_t now_ms(void) {
-        struct timespec ts;
-
-        clock_gettime(CLOCK_MONOTONIC, &ts);
-        return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
-}
-
 /* proc_pid_status(5): NSpid lists the PIDs from our namespace to the innermost. */
 pid_t stopper_own_pid(pid_t pid) {
-        _cleanup_free_ char *text = NULL;
-        char *at, *word;
+        _cleanup_free_ char *value = proc_read_value(pid, "status", "NSpid");
+        char *at = value, *word;
+        struct proc_stat stat;
         pid_t own = pid;
 
-        if (proc_read_file(pid, "status", &text, NULL) < 0)
-                return 0;
-        at = strstr(text, "\nNSpid:");
-        if (!at)
-                return pid;
-        at += strlen("\nNSpid:");
-        at[strcspn(at, "\n")] = '\0';
+        if (!value) /* a kernel without PID namespaces has no such line */
+                return proc_read_stat(pid, &stat) < 0 ? 0 : pid;
         while ((word = parse_word(&at)))
                 if (text_to_pid(word, &own) < 0)
                         return pid;
@@ -233,11 +222,11 @@ static int wait_for_rest(struct stopping *stopping, struct st_error **err) {
                         pause_ms = 1;
                         continue;
                 }
-                if (now_ms() >= stopping->end)
+                if (clock_ms() >= stopping->end)
                         return not_at_rest(stopping, task, err);
                 if (poll(&cancel, 1, pause_ms) > 0)
                         return st_error_set(err, ECANCELED, "cancelled");
-                if (now_ms() >= stopping->begin + VFORK_AFTER_MS)
+                if (clock_ms() >= stopping->begin + VFORK_AFTER_MS)
                         release_vfork(stopping, task);
                 /* Somebody continued it meanwhile. */
                 if (!task->ours || pause_ms >= 16) {
@@ -270,7 +259,7 @@ static int stop_all(struct stopping *stopping, pid_t root, struct st_error **err
                 r = wait_for_rest(stopping, err);
                 if (r < 0)
                         return r;
-                if (now_ms() >= stopping->end)
+                if (clock_ms() >= stopping->end)
                         return st_error_set(err, ETIMEDOUT, "it makes processes faster than they can be stopped");
                 if (poll(&cancel, 1, 0) > 0)
                         return st_error_set(err, ECANCELED, "cancelled");
@@ -289,7 +278,7 @@ static void forget_dead(struct stopped *stopped) {
 
 int stopper_stop(pid_t root, const struct stopper *options, const struct stopped *known, struct stopped *ret,
                  struct st_error **err) {
-        uint64_t now = now_ms();
+        uint64_t now = clock_ms();
         struct stopping stopping = {
                 .options = options,
                 .known = known,

@@ -10,10 +10,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/io.h"
 #include "base/memory.h"
 #include "base/text.h"
@@ -105,19 +105,12 @@ int rpc_address_listen(const struct rpc_address *address, int ret_fds[RPC_ADDRES
         return st_error_errno(err, problem, "cannot listen at %s:%s", address->host, address->port);
 }
 
-uint64_t rpc_address_now(void) {
-        struct timespec now;
-
-        clock_gettime(CLOCK_MONOTONIC, &now);
-        return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
-
 int rpc_address_wait(int fd, int events, uint64_t end, int cancel_fd) {
         struct pollfd fds[] = { { .fd = fd, .events = (short)events },
                                 { .fd = cancel_fd > 0 ? cancel_fd : -1, .events = POLLIN } };
 
         for (;;) {
-                uint64_t now = rpc_address_now();
+                uint64_t now = clock_ms();
                 int timeout = end == UINT64_MAX ? -1 : now >= end ? 0 : end - now > 60000 ? 60000 : (int)(end - now);
                 int n = poll(fds, ELEMENTSOF(fds), timeout);
 
@@ -127,7 +120,7 @@ int rpc_address_wait(int fd, int events, uint64_t end, int cancel_fd) {
                         return -ECANCELED;
                 if (n > 0)
                         return 0;
-                if (n == 0 && rpc_address_now() >= end)
+                if (n == 0 && clock_ms() >= end)
                         return -ETIMEDOUT;
         }
 }

@@ -54,6 +54,3 @@ char *rpc_address_of_socket(int fd);
 
 /** As rpc_address_of_socket(), of its other end. */
 char *rpc_address_of_peer(int fd);
-
-/** @return CLOCK_MONOTONIC in milliseconds */
-uint64_t rpc_address_now(void);

@@ -8,9 +8,9 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
-#include <time.h>
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/memory.h"
 #include "base/text.h"
 #include "base/version.h"
@@ -228,7 +228,9 @@ static int connect_error(int number, const char *path, int timeout_ms, struct st
                 return -ECONNREFUSED;
         case EACCES:
         case EPERM:
-                return st_error_set(err, EACCES, "no permission to talk to the daemon at %s", path);
+                st_error_set(err, EACCES, "no permission to talk to the daemon at %s", path);
+                st_error_hint(err, "use sudo, or join the group of Socket.Group, which counts as root");
+                return -EACCES;
         case EAGAIN: /* unix(7), SO_SNDTIMEO: the queue of the listening socket stayed full */
                 return st_error_set(err, ETIMEDOUT, "the daemon at %s accepts no connection in %d ms", path,
                                     timeout_ms);
@@ -255,13 +257,6 @@ int rpc_client_connect(const char *path, int timeout_ms, struct rpc_client **ret
                 return connect_error(errno, path, timeout_ms, err);
         *ret = rpc_client_new(TAKE_FD(fd));
         return 0;
-}
-
-static uint64_t now_ms(void) {
-        struct timespec now;
-
-        clock_gettime(CLOCK_MONOTONIC, &now);
-        return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
 static int submit(struct rpc_client *client, const char *method, const struct rpc_options *options) {
@@ -305,7 +300,7 @@ static int receive(struct rpc_client *client, struct st_error **err) {
 #define POLL_WATCHES 2
 
 static int poll_timeout(uint64_t end) {
-        uint64_t now = now_ms();
+        uint64_t now = clock_ms();
 
         if (end == UINT64_MAX)
                 return -1;
@@ -348,14 +343,14 @@ static int step(struct rpc_client *client, struct pollfd *fds, uint64_t end, str
         }
         if (fds[POLL_CANCEL].revents)
                 return st_error_set(err, ECANCELED, "cancelled");
-        if (n == 0 && now_ms() >= end)
+        if (n == 0 && clock_ms() >= end)
                 return st_error_set(err, ETIMEDOUT, "the daemon gave no answer within %d ms", options->timeout_ms);
         return call_watches(client, options, fds + POLL_WATCHES, err);
 }
 
 /* After the reset and our GOAWAY the server ends the connection when it has finished: see client.h. */
 static void linger(struct rpc_client *client, const struct rpc_options *options) {
-        uint64_t end = now_ms() + (uint64_t)(options->linger_ms > 0 ? options->linger_ms : 0);
+        uint64_t end = clock_ms() + (uint64_t)(options->linger_ms > 0 ? options->linger_ms : 0);
         bool settled = false;
 
         nghttp2_submit_goaway(client->http.session, NGHTTP2_FLAG_NONE, 0, NGHTTP2_NO_ERROR, NULL, 0);
@@ -365,7 +360,7 @@ static void linger(struct rpc_client *client, const struct rpc_options *options)
                                      .events = (short)(POLLIN | (r > 0 ? POLLOUT : 0)) };
 
                 settled = rpc_connection_receive(&client->http) < 0;
-                if (settled || now_ms() >= end || (poll(&fd, 1, poll_timeout(end)) < 0 && errno != EINTR))
+                if (settled || clock_ms() >= end || (poll(&fd, 1, poll_timeout(end)) < 0 && errno != EINTR))
                         break;
         }
         if (options->settled)
@@ -398,7 +393,7 @@ static int exchange_run(struct rpc_client *client, struct st_error **err) {
         int r = 0;
 
         if (options->timeout_ms > 0)
-                end = now_ms() + (uint64_t)options->timeout_ms;
+                end = clock_ms() + (uint64_t)options->timeout_ms;
         if (options->timeout_ms > 0 && options->linger_ms > 0)
                 end += (uint64_t)options->linger_ms;
         fds[POLL_SOCKET].fd = client->http.transport->fd;

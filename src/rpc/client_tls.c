@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/memory.h"
 #include "base/text.h"
 #include "rpc/address.h"
@@ -64,7 +65,7 @@ static void address_clear(struct rpc_address *address) {
 
 int rpc_client_connect_tls(const char *address, struct rpc_tls *tls, int timeout_ms, int cancel_fd,
                            struct rpc_client **ret, struct st_error **err) {
-        uint64_t end = timeout_ms > 0 ? rpc_address_now() + (uint64_t)timeout_ms : UINT64_MAX;
+        uint64_t end = timeout_ms > 0 ? clock_ms() + (uint64_t)timeout_ms : UINT64_MAX;
         _cleanup_(address_clear) struct rpc_address parsed = { 0 };
         struct rpc_transport *transport = NULL;
         int r;

@@ -86,6 +86,13 @@ commands() {
         dump process "$pid" --no-server --result-file "$T/result"
         [ "$(cat "$T/result")" = "$checkpoint" ]
         rm "$T/result"
+        # What is no regular file is written into, not replaced.
+        mkfifo "$T/fifo"
+        timeout 20 cat "$T/fifo" >"$T/read" 3>&- &
+        dump process "$pid" --no-server --result-file "$T/fifo"
+        wait $!
+        [ "$(cat "$T/read")" = "$checkpoint" ]
+        [ -p "$T/fifo" ]
         stasis 1 dump process 4194300 --no-server --result-file "$T/result"
         [ ! -e "$T/result" ]
         rm -rf "$T/ckpt"

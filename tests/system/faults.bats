@@ -150,6 +150,7 @@ END
         for way in "" "--compression none" --stop "--stop --compression none" --no-server; do
                 # shellcheck disable=SC2086
                 fails '[Nn]o space' "$STASIS" dump process "$pid" --dir "$T/small" $way
+                [[ "$output" != *"CRIU could not"* ]] # it is not to blame
                 [ -z "$(ls -A "$T/small")" ]
                 alive "$pid"
         done

@@ -275,6 +275,107 @@ stop_target() {
         check 0 --no-server
 }
 
+@test "check: a lock that another process holds now; no restore waits for it" {
+        cat >"$T/locks.py" <<-'END'
+		import fcntl, os, sys, time
+		whole = open(sys.argv[1] + "/flock", "w")
+		fcntl.flock(whole, fcntl.LOCK_EX)
+		part = open(sys.argv[1] + "/range", "w")
+		fcntl.lockf(part, fcntl.LOCK_EX, 10, 100)
+		open(sys.argv[1] + "/ready", "w").close()
+		while True:
+		    time.sleep(0.05)
+	END
+        target python3 "$T/locks.py" "$T"
+        wait_for "[ -e $T/ready ]"
+        dump process "$pid" --no-server
+        stop_target
+        check 0 --no-server
+
+        local first=$pid file
+        for file in flock range; do
+                target python3 -c 'import fcntl, sys, time
+f = open(sys.argv[1] + "/" + sys.argv[2], "a")
+fcntl.flock(f, fcntl.LOCK_SH) if sys.argv[2] == "flock" else fcntl.lockf(f, fcntl.LOCK_EX, 1, 105)
+open(sys.argv[1] + "/ready-" + sys.argv[2], "w").close()
+time.sleep(1000)' "$T" "$file"
+                wait_for "[ -e $T/ready-$file ]"
+                check 1 --no-server
+                check_says PROBLEM "file locks" "$T/$file" "is locked by process $pid (python3"
+                run timeout 20 "$STASIS" restore process --path "$checkpoint" --no-server 3>&-
+                [ "$status" -eq 1 ]
+                [[ "$output" == *"$T/$file is locked by process $pid (python3"*"hint: "* ]]
+                stop_target
+        done
+
+        # Another range of the same file, and somebody who only waits, are in nobody's way.
+        target python3 -c 'import fcntl, sys, time
+f = open(sys.argv[1] + "/range", "a")
+fcntl.lockf(f, fcntl.LOCK_EX, 10, 0)
+open(sys.argv[1] + "/ready-other", "w").close()
+time.sleep(1000)' "$T"
+        wait_for "[ -e $T/ready-other ]"
+        check 0 --no-server
+        stop_target
+        start_daemon
+        restore process --path "$checkpoint"
+        alive "$first"
+}
+
+@test "check: watched, taken and read-only paths, and directories behind a link" {
+        mkdir "$T/m" "$T/watched" "$T/cwd"
+        mount -t tmpfs none "$T/m"
+        cat >"$T/paths.py" <<-'END'
+		import ctypes, os, socket, sys, time
+		top = sys.argv[1]
+		written = open(top + "/m/written", "w")
+		libc = ctypes.CDLL(None)
+		libc.inotify_add_watch(libc.inotify_init(), (top + "/watched").encode(), 0x3ff)
+		named = socket.socket(socket.AF_UNIX)
+		named.bind(top + "/named")
+		named.listen()
+		os.chdir(top + "/cwd")
+		open(top + "/ready", "w").close()
+		while True:
+		    time.sleep(0.05)
+	END
+        target python3 "$T/paths.py" "$T"
+        wait_for "[ -e $T/ready ]"
+        dump process "$pid" --no-server
+        stop_target
+        check 0 --no-server
+
+        mount -o remount,ro "$T/m"
+        check 1 --no-server
+        check_says PROBLEM directories "$T/m/written" "its file system is read-only"
+        run "$STASIS" restore process --path "$checkpoint" --no-server 3>&-
+        [ "$status" -eq 1 ]
+        [[ "$output" == *"$T/m/written of the checkpoint was open for writing"*"remount,rw"* ]]
+        mount -o remount,rw "$T/m"
+
+        mv "$T/watched" "$T/renamed"
+        check 1 --no-server
+        check_says PROBLEM directories "$T/watched" "watched by inotify, and missing"
+        run "$STASIS" restore process --path "$checkpoint" --no-server 3>&-
+        [ "$status" -eq 1 ]
+        [[ "$output" == *"watched $T/watched, which is missing"*"hint: make it again"* ]]
+        mv "$T/renamed" "$T/watched"
+
+        rm -f "$T/named" # a restore that fails may have removed it
+        echo >"$T/named"
+        check 1 --no-server
+        check_says PROBLEM "UNIX sockets" "$T/named" "something else than a UNIX socket has its name"
+        rm "$T/named"
+
+        mv "$T/cwd" "$T/elsewhere"
+        ln -s elsewhere "$T/cwd"
+        check 0 --no-server
+        restore_no_server process --path "$checkpoint"
+        kill_tree "$pid"
+        wait_gone "$pid"
+        umount "$T/m"
+}
+
 @test "check: ports that others have" {
         service
         dump process "$pid" --no-server

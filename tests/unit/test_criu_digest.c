@@ -38,7 +38,7 @@ static const struct {
         { "device", EOPNOTSUPP, "the descriptor 3 (chr 10:229)", "--external" },
         { "session", EOPNOTSUPP, "session of somebody else", "--shell-job" },
         { "tty", EOPNOTSUPP, "terminal (pts/0)", "--shell-job" },
-        { "no-tty", ENOTTY, "needs a terminal", "--attach" },
+        { "no-tty", ENOTTY, "needs a terminal", "--shell-job" },
         { "ghost", EFBIG, "the file /srv/app/gh is deleted but open", "{\"ghost_limit\": 3002368}" },
         { "link-remap", EBUSY, "/srv/app/lr was removed", "--link-remap" },
         { "file-locks", EBUSY, "file locks are held", "--file-locks" },

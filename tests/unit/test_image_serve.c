@@ -135,7 +135,8 @@ static void damaged_file(size_t i, off_t at) {
         } else {
                 assert_int_equal(fd, -EPIPE);
         }
-        assert_int_equal(recv(rig.connection, &(uint8_t){ 0 }, 1, 0), 0); /* no further file is served */
+        /* No further file is served. What was asked for when the damage was found already was not even read. */
+        assert_true(recv(rig.connection, &(uint8_t){ 0 }, 1, 0) <= 0);
         close(rig.connection);
         assert_int_equal(rig_finish(&rig, &message), -EBADMSG);
         if (!strstr(message, samples[i].name) || !strstr(message, "wrong checksum"))

@@ -136,6 +136,42 @@ static void replacing_leaves_no_traces(void **state) {
         assert_int_equal(rmdir(folder), 0); /* nothing else was left there */
 }
 
+static void what_is_no_regular_file_is_written_into(void **state) {
+        (void)state;
+        _cleanup_free_ char *fifo = in_directory("put-fifo"), *link = in_directory("put-link"),
+                            *file = in_directory("put-file"), *content = NULL;
+        struct stat st;
+        char buffer[8] = "";
+
+        assert_int_equal(mkfifo(fifo, 0600), 0);
+        assert_int_equal(io_put_file(fifo, "x", 1, 0644), -ENXIO); /* nobody reads */
+        int reader = open(fifo, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+        assert_true(reader >= 0);
+        assert_int_equal(io_can_put_file(fifo), 0);
+        assert_int_equal(io_put_file(fifo, "one", 3, 0644), 1);
+        assert_int_equal(read(reader, buffer, sizeof(buffer)), 3);
+        close(reader);
+        assert_int_equal(lstat(fifo, &st), 0);
+        assert_true(S_ISFIFO(st.st_mode));
+
+        assert_int_equal(io_put_file("/dev/full", "x", 1, 0644), -ENOSPC);
+        assert_int_equal(lstat("/dev/full", &st), 0);
+        assert_true(S_ISCHR(st.st_mode));
+
+        assert_int_equal(io_put_file(file, "longer", 6, 0644), 0);
+        assert_int_equal(symlink(file, link), 0);
+        assert_int_equal(io_put_file(link, "two", 3, 0644), 1);
+        assert_int_equal(io_read_file(AT_FDCWD, file, 100, &content, NULL), 0);
+        assert_string_equal(content, "two");
+        assert_int_equal(unlink(file), 0);
+        assert_int_equal(io_put_file(link, "new", 3, 0644), 0); /* a link to nothing is replaced */
+        assert_int_equal(lstat(link, &st), 0);
+        assert_true(S_ISREG(st.st_mode));
+
+        assert_int_equal(io_can_put_file(directory), -EISDIR);
+        assert_int_equal(io_can_put_file("/nonexistent/x"), -ENOENT);
+}
+
 static void directories_are_made_and_removed(void **state) {
         (void)state;
         _cleanup_free_ char *deep = in_directory("a//b/c/"), *top = in_directory("a"), *file = in_directory("a/b/file");
@@ -275,6 +311,7 @@ int main(void) {
                 cmocka_unit_test(writing_waits_for_room),
                 cmocka_unit_test(files_are_read_whole_or_refused),
                 cmocka_unit_test(replacing_leaves_no_traces),
+                cmocka_unit_test(what_is_no_regular_file_is_written_into),
                 cmocka_unit_test(directories_are_made_and_removed),
                 cmocka_unit_test(removal_stays_on_the_file_system),
                 cmocka_unit_test(unix_sockets),

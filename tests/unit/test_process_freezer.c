@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <sched.h>
 #include <sys/stat.h>
 
 #include "base/cleanup.h"
@@ -286,13 +287,22 @@ static void test_stop_refused(void **unused) {
         assert_int_equal(stopper_stop(pid, &options, NULL, &stopped, &gone), -ESRCH);
 }
 
+static int wait_forever(void *unused) {
+        (void)unused;
+        (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+        while (pause() < 0)
+                ;
+        return 0;
+}
+
+/** What vfork(2) does, with a stack of its own: ThreadSanitizer would make a fork(2) of it, for which nobody waits. */
 static void vfork_forever(void) {
+        static _Alignas(16) char stack[64 << 10];
+
         if (child_fork() > 0)
                 return;
         close(CHILD_READY_FD);
-        if (vfork() == 0) // NOLINT: the parent must wait for it
-                for (;;)
-                        pause();
+        (void)clone(wait_forever, stack + sizeof(stack), CLONE_VM | CLONE_VFORK | SIGCHLD, NULL);
         _exit(1);
 }
 

@@ -13,6 +13,7 @@
 #include <sys/un.h>
 
 #include "base/cleanup.h"
+#include "base/memory.h"
 #include "base/text.h"
 #include "process/idmap.h"
 #include "process/mounts.h"
@@ -126,6 +127,36 @@ static void test_mounts(void **state) {
         assert_string_equal(mounts[1]->fstype, "tmpfs");
         assert_string_equal(mounts[2]->mountpoint, "/\xef\xbf\xbd ");
         free_mounts(n, mounts);
+}
+
+static void test_mount_fields(void **state) {
+        char empty_source[] = "37 36 0:5 / /x ro - tmpfs  rw,size=1k", bare[] = "37 36 0:5 / /x ro - tmpfs",
+             headless[] = "37 36 0:5 / /x", typeless[] = "37 36 0:5 / /x ro shared:1 -";
+        struct parse_mount mount;
+
+        (void)state;
+        assert_true(parse_mount(empty_source, &mount));
+        assert_string_equal(mount.device, "0:5");
+        assert_string_equal(mount.source, "");
+        assert_string_equal(mount.super_options, "rw,size=1k");
+        assert_true(parse_mount(bare, &mount));
+        assert_string_equal(mount.type, "tmpfs");
+        assert_string_equal(mount.source, "");
+        assert_string_equal(mount.super_options, "");
+        assert_false(parse_mount(headless, &mount));
+        assert_false(parse_mount(typeless, &mount));
+}
+
+static void test_values(void **state) {
+        _cleanup_free_ char *pid = proc_read_value(getpid(), "status", "Pid"), *own = xasprintf("%d", (int)getpid());
+
+        (void)state;
+        assert_non_null(pid);
+        assert_string_equal(pid, own);
+        /* A key is all of what is before the colon. */
+        assert_null(proc_read_value(getpid(), "status", "Pi"));
+        assert_null(proc_read_value(getpid(), "absent", "Pid"));
+        assert_null(proc_read_value(4194304, "status", "Pid"));
 }
 
 struct reports {
@@ -397,6 +428,8 @@ int main(void) {
                 cmocka_unit_test(test_stat_long_name),
                 cmocka_unit_test(test_status),
                 cmocka_unit_test(test_mounts),
+                cmocka_unit_test(test_mount_fields),
+                cmocka_unit_test(test_values),
                 cmocka_unit_test(test_net_texts),
                 cmocka_unit_test(test_sources_agree),
                 cmocka_unit_test(test_idmap),

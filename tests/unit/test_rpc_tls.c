@@ -16,6 +16,7 @@
 #include <cmocka.h>
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/path.h"
 #include "base/spawn.h"
 #include "rpc/address.h"
@@ -209,7 +210,7 @@ static int raw_connect(void) {
         int fd;
 
         assert_int_equal(rpc_address_parse(server_address, &address, NULL), 0);
-        fd = rpc_address_connect(&address, rpc_address_now() + 5000, -1, NULL);
+        fd = rpc_address_connect(&address, clock_ms() + 5000, -1, NULL);
         rpc_address_clear(&address);
         assert_true(fd >= 0);
         return fd;

@@ -305,6 +305,43 @@ static void threads_may_spawn_at_once(void **state) {
         }
 }
 
+static void pass_by(int number) {
+        (void)number;
+}
+
+/* In a group of its own that is sent signals all the time: children in sessions of their own must not get one. */
+static int spawn_under_fire(void) {
+        int failures = 0;
+        pid_t group;
+
+        (void)setpgid(0, 0);
+        group = getpid();
+        (void)signal(SIGTERM, pass_by);
+        pid_t sender = fork();
+        if (sender == 0) {
+                for (;;)
+                        (void)kill(-group, SIGTERM);
+        }
+        for (int i = 0; i < 100; i++)
+                if (run((struct spawn){ .new_session = true }, "exit 0", NULL) != 0)
+                        failures++;
+        (void)kill(sender, SIGKILL);
+        return failures;
+}
+
+static void a_session_of_its_own_gets_no_signal_of_the_group(void **state) {
+        (void)state;
+        int status = -1;
+        pid_t child = fork();
+
+        assert_true(child >= 0);
+        if (child == 0)
+                _exit(spawn_under_fire());
+        assert_int_equal(waitpid(child, &status, 0), child);
+        assert_true(WIFEXITED(status));
+        assert_int_equal(WEXITSTATUS(status), 0);
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(output_and_exit_code),
@@ -321,6 +358,7 @@ int main(void) {
                 cmocka_unit_test(output_ends_with_the_child),
                 cmocka_unit_test(status_descriptions),
                 cmocka_unit_test(threads_may_spawn_at_once),
+                cmocka_unit_test(a_session_of_its_own_gets_no_signal_of_the_group),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }

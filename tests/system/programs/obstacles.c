@@ -18,6 +18,7 @@
 #include <string.h>
 #include <sys/ipc.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/shm.h>
 #include <sys/socket.h>
@@ -154,12 +155,16 @@ static void group(const char *argument) {
                 .set_tid = (uint64_t)(uintptr_t)&wanted,
                 .set_tid_size = 1,
         };
-        pid_t leader = (pid_t)syscall(SYS_clone3, &args, sizeof(args));
+        pid_t own = getpid(), leader;
 
-        need(leader);
+        need(prctl(PR_SET_CHILD_SUBREAPER, 1)); /* so the one that is left comes to us, and ends with us */
+        need(leader = (pid_t)syscall(SYS_clone3, &args, sizeof(args)));
         if (leader == 0) {
                 setpgid(0, 0);
                 if (fork() == 0) {
+                        while (getppid() != own)
+                                usleep(1000);
+                        need(prctl(PR_SET_PDEATHSIG, SIGKILL));
                         ready();
                         wait_for_ever(NULL);
                 }
