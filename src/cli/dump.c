@@ -74,23 +74,6 @@ static const struct criu_flag dump_flags[] = {
         { NULL, NULL },
 };
 
-static int fill_process(const struct st_arguments *arguments, Daemon__DumpReq *req, struct st_error **err) {
-        const char *const *words = st_arguments_words(arguments);
-        pid_t pid;
-
-        if (!words[0])
-                return st_error_set(err, EINVAL, "dump process: PID is missing");
-        if (words[1])
-                return st_error_set(err, EINVAL, "dump process: unexpected argument '%s'", words[1]);
-        if (text_to_pid(words[0], &pid) < 0)
-                return st_error_set(err, EINVAL, "not a PID: %s", words[0]);
-
-        req->details->process = message_new(&daemon__process__descriptor);
-        req->details->process->has_pid = 1;
-        req->details->process->pid = (uint32_t)pid;
-        return 0;
-}
-
 static const struct st_dump_command dump_process = {
         .command = {
                 .type = "process",
@@ -98,7 +81,7 @@ static const struct st_dump_command dump_process = {
                 .summary = "Saves a process and its children in a checkpoint",
                 .example = "dump process 42 --dir /var/backups --name web",
         },
-        .fill = fill_process,
+        .fill = request_fill_process,
 };
 
 /* Did the user of this command line say it, by a flag or a variable? What is in files is the daemon's own business. */
@@ -159,7 +142,7 @@ int dump_request(const struct st_dump_command *type, const struct st_arguments *
                 return r;
         r = type->fill(arguments, req, err);
         if (r < 0)
-                return r;
+                return st_error_wrap(err, "dump %s", type->command.type);
         *ret = TAKE_PTR(req);
         return 0;
 }

@@ -31,22 +31,6 @@ static const struct st_option unfreeze_options[] = {
         ST_OPTION_END,
 };
 
-static int fill_process(const struct st_arguments *arguments, Daemon__DumpReq *req, struct st_error **err) {
-        const char *const *words = st_arguments_words(arguments);
-        pid_t pid;
-
-        if (!words[0])
-                return st_error_set(err, EINVAL, "PID is missing");
-        if (words[1])
-                return st_error_set(err, EINVAL, "unexpected argument '%s'", words[1]);
-        if (text_to_pid(words[0], &pid) < 0)
-                return st_error_set(err, EINVAL, "not a PID: %s", words[0]);
-        req->details->process = message_new(&daemon__process__descriptor);
-        req->details->process->has_pid = 1;
-        req->details->process->pid = (uint32_t)pid;
-        return 0;
-}
-
 static const struct st_dump_command freeze_process = {
         .command = {
                 .type = "process",
@@ -54,7 +38,7 @@ static const struct st_dump_command freeze_process = {
                 .summary = "Freezes a process and its children until they are unfrozen",
                 .example = "freeze process 42",
         },
-        .fill = fill_process,
+        .fill = request_fill_process,
 };
 
 static const struct st_dump_command unfreeze_process = {
@@ -64,7 +48,7 @@ static const struct st_dump_command unfreeze_process = {
                 .summary = "Lets a frozen process and its children run again",
                 .example = "unfreeze process 42",
         },
-        .fill = fill_process,
+        .fill = request_fill_process,
 };
 
 int freeze_request(const struct st_dump_command *type, bool freeze, const struct st_arguments *arguments,

@@ -119,3 +119,20 @@ char *request_target(const char *type, const struct st_arguments *arguments) {
 
         return word ? xasprintf("%s %s", type, word) : xstrdup(type);
 }
+
+int request_fill_process(const struct st_arguments *arguments, Daemon__DumpReq *req, struct st_error **err) {
+        const char *const *words = st_arguments_words(arguments);
+        pid_t pid;
+
+        if (!words[0])
+                return st_error_set(err, EINVAL, "PID is missing");
+        if (words[1])
+                return st_error_set(err, EINVAL, "unexpected argument '%s'", words[1]);
+        if (text_to_pid(words[0], &pid) < 0)
+                return st_error_set(err, EINVAL, "not a PID: %s", words[0]);
+
+        req->details->process = message_new(&daemon__process__descriptor);
+        req->details->process->has_pid = 1;
+        req->details->process->pid = (uint32_t)pid;
+        return 0;
+}

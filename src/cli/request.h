@@ -6,6 +6,7 @@
 #include <stddef.h>
 
 #include <criu/criu.pb-c.h>
+#include <daemon/daemon.pb-c.h>
 #include <stasis/error.h>
 #include <stasis/option.h>
 
@@ -28,6 +29,9 @@ int request_fill_criu(const struct st_arguments *arguments, const struct criu_fl
 
 /** @return the options, made when *criu is NULL */
 Criu__CriuOpts *request_criu(Criu__CriuOpts **criu);
+
+/** Fills the PID of `dump process PID` and its like; an st_fill_dump_fn. */
+int request_fill_process(const struct st_arguments *arguments, Daemon__DumpReq *req, struct st_error **err);
 
 /** Fills the repeated string Hooks of the request from --hook, paths made absolute. */
 void request_fill_hooks(const struct st_arguments *arguments, size_t *n, char ***hooks);
