@@ -105,7 +105,7 @@ int io_read_file(int dir_fd, const char *path, size_t limit, char **ret, size_t 
 }
 
 /* Makes the rename of a file in this directory last. */
-static int sync_directory_of(const char *path) {
+int io_sync_directory_of(const char *path) {
         _cleanup_free_ char *directory = path_directory(path);
         _cleanup_close_ int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
@@ -128,7 +128,7 @@ int io_replace_file(const char *path, const void *data, size_t size, mode_t mode
                 unlink(temporary);
                 return r;
         }
-        return sync ? sync_directory_of(path) : 0;
+        return sync ? io_sync_directory_of(path) : 0;
 }
 
 /* Is there something that a rename would destroy? */

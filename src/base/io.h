@@ -84,3 +84,6 @@ int io_memfd(const char *name, const void *data, size_t size);
 
 int io_set_nonblocking(int fd, bool on);
 int io_set_cloexec(int fd, bool on);
+
+/** Syncs the directory that a path is in: a new name in it is then on the disk. @return 0 or -errno */
+int io_sync_directory_of(const char *path);

@@ -176,9 +176,8 @@ static int dump_here(struct st_operation *operation, void *userdata, struct st_e
         return engine_dump(operation, dump->req, dump->resp, err);
 }
 
-static int do_dump(struct cli *cli, Daemon__DumpReq *req, const char *target, Daemon__DumpResp **ret,
-                   struct st_error **err) {
-        _cleanup_free_ char *outcome = xasprintf("%s goes on running", target);
+int dump_operate(struct cli *cli, Daemon__DumpReq *req, const char *outcome, Daemon__DumpResp **ret,
+                 struct st_error **err) {
         _cleanup_(message_freep) Stasis__V1__Event *event = NULL;
         int r;
 
@@ -222,6 +221,7 @@ static int run_dump(struct cli *cli, struct st_error **err) {
         _cleanup_(message_freep) Daemon__DumpReq *req = NULL;
         _cleanup_(message_freep) Daemon__DumpResp *resp = NULL;
         _cleanup_free_ char *target = request_target(type->command.type, cli->arguments);
+        _cleanup_free_ char *outcome = xasprintf("%s goes on running", target);
         int r;
 
         r = dump_request(type, cli->arguments, &req, err);
@@ -231,7 +231,7 @@ static int run_dump(struct cli *cli, struct st_error **err) {
         r = check_result_file(result_file, err);
         if (r < 0)
                 return r;
-        r = do_dump(cli, req, target, &resp, err);
+        r = dump_operate(cli, req, outcome, &resp, err);
         if (r < 0)
                 return r;
         if (resp->n_paths == 0)

@@ -11,11 +11,10 @@
 #include "base/text.h"
 #include "cli/cli.h"
 #include "cli/command.h"
+#include "cli/dump.h"
 #include "cli/freeze.h"
-#include "cli/operation.h"
 #include "cli/output.h"
 #include "cli/request.h"
-#include "engine/engine.h"
 
 #define NO_SERVER \
         { .flag = "no-server", .type = ST_OPTION_BOOL, .help = "do it in this process, without the daemon" }
@@ -69,40 +68,6 @@ int freeze_request(const struct st_dump_command *type, bool freeze, const struct
         return 0;
 }
 
-struct local_freeze {
-        Daemon__DumpReq *req;
-        Daemon__DumpResp *resp;
-};
-
-static int freeze_here(struct st_operation *operation, void *userdata, struct st_error **err) {
-        struct local_freeze *local = userdata;
-
-        return local->req->action == DAEMON__DUMP_ACTION__FREEZE_ONLY
-                       ? engine_freeze(operation, local->req, local->resp, err)
-                       : engine_unfreeze(operation, local->req, local->resp, err);
-}
-
-static int operate(struct cli *cli, Daemon__DumpReq *req, const char *outcome, Daemon__DumpResp **ret,
-                   struct st_error **err) {
-        _cleanup_(message_freep) Stasis__V1__Event *event = NULL;
-        int r;
-
-        if (st_arguments_bool(cli->arguments, "no-server")) {
-                struct local_freeze local = { req, *ret = message_new(&daemon__dump_resp__descriptor) };
-                struct local_work work = { freeze_here, &local, outcome, true };
-
-                return local_operate(cli, &work, err);
-        }
-        r = daemon_operate(cli, "/stasis.v1.Stasis/Dump", &req->base, outcome, &event, err);
-        if (r < 0)
-                return r;
-        if (event->kind_case != STASIS__V1__EVENT__KIND_DUMP)
-                return st_error_set(err, EPROTO, "the daemon answered something else than a dump");
-        *ret = TAKE_PTR(event->dump);
-        event->kind_case = STASIS__V1__EVENT__KIND__NOT_SET;
-        return 0;
-}
-
 static void print(const struct cli *cli, const Daemon__DumpReq *req, const Daemon__DumpResp *resp, const char *target,
                   const char *done) {
         if (!cli->json) {
@@ -133,7 +98,7 @@ static int run(struct cli *cli, bool freeze, struct st_error **err) {
                 return r;
         cli_begin_work(cli);
         outcome = xasprintf(freeze ? "%s goes on running" : "%s stays as it was", target);
-        r = operate(cli, req, outcome, &resp, err);
+        r = dump_operate(cli, req, outcome, &resp, err);
         if (r < 0)
                 return r;
         print(cli, req, resp, target, freeze ? "froze" : "unfroze");

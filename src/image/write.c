@@ -143,14 +143,6 @@ static int rename_new(const struct image_write *options, struct st_error **err) 
         return st_error_errno(err, errno, "cannot rename %s to %s", from, to);
 }
 
-static int sync_directory_of(const char *path, struct st_error **err) {
-        _cleanup_free_ char *directory = path_directory(path);
-        _cleanup_close_ int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        if (fd < 0 || fsync(fd) < 0)
-                return st_error_errno(err, errno, "cannot sync %s", directory);
-        return 0;
-}
-
 /** Writes, syncs, renames. Only what this call made is removed when it fails. */
 static int write_and_commit(struct writing *writing, struct st_error **err) {
         const struct image_write *options = writing->options;
@@ -164,9 +156,12 @@ static int write_and_commit(struct writing *writing, struct st_error **err) {
                 io_remove_tree(options->partial);
                 return r;
         }
-        r = sync_directory_of(options->destination, err);
-        if (r < 0)
+        r = io_sync_directory_of(options->destination);
+        if (r < 0) {
+                _cleanup_free_ char *directory = path_directory(options->destination);
+                st_error_errno(err, r, "cannot sync %s", directory);
                 io_remove_tree(options->destination);
+        }
         return r;
 }
 
