@@ -6,6 +6,7 @@
  * dump and `next`: what it does before st_dump_proceed() prepares, what it does after undoes, also on failure.
  */
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
 
@@ -28,6 +29,8 @@ struct st_dump {
         Daemon__ProcessState *state; /* resp->state, filled by "fill process state"; NULL before */
         pid_t pid;                   /* the root of the tree, 0 until the type's adapters found it */
         char *destination;           /* final path of the checkpoint, set by "storage"; malloc'ed */
+        bool stop;                   /* the target is to be ended once the checkpoint is committed; since 1.1 */
+        const Criu__CriuOpts *given; /* `criu` as the request had it, before defaults and detection; since 1.1 */
 };
 
 struct st_dump_next;

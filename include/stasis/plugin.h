@@ -9,6 +9,8 @@
  * number grows when something is added: older plugins go on working, newer ones are refused by an older host.
  *
  *   1.0  the first one
+ *   1.1  checkpoint.h and child.h: handlers in the place of CRIU; st_dump.stop, st_restore.waiter and .terminal;
+ *        st_plugin_part()
  */
 
 #include <stdint.h>
@@ -19,7 +21,7 @@
 
 #define ST_PLUGIN_MAGIC 0x73746173u /* "stas" */
 #define ST_PLUGIN_ABI_MAJOR 1
-#define ST_PLUGIN_ABI_MINOR 0
+#define ST_PLUGIN_ABI_MINOR 1
 
 struct st_plugin {
         uint32_t magic; /* these four never move */
@@ -51,3 +53,13 @@ struct st_plugin {
                 .init = (plugin_init),                                                    \
                 .fini = (plugin_fini),                                                    \
         }
+
+/**
+ * Loads what a plugin keeps apart from its commands, because its libraries take time to load and most runs need none of
+ * it: the shared object parts/NAME.so in the plugin's directory, to which the same rules apply. Once in a process; it
+ * stays. From any thread, but not from two at the same time.
+ *
+ * @param plugin the plugin's own name
+ * @return the address of its symbol `stasis_part`, whose type is the plugin's affair; NULL with err
+ */
+ST_PUBLIC const void *st_plugin_part(const char *plugin, struct st_error **err);

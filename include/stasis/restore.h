@@ -20,7 +20,20 @@ struct st_restore {
         Criu__CriuOpts *criu;        /* req->criu, never NULL */
         Daemon__ProcessState *state; /* resp->state: as saved in the checkpoint, NULL when it holds none */
         pid_t pid;                   /* of the restored root, as seen from here; 0 before the handler succeeded */
+
+        /*
+         * Since 1.1, set by a handler. Who is to be waited for in the place of `pid`: a child of ours that ends with
+         * the exit code of what was restored (0: `pid` is our child; ST_RESTORE_NOBODY: it belongs to somebody else,
+         * nobody of us waits). Once the operation has succeeded its child is kept by a supervisor, or by the command
+         * line.
+         */
+        pid_t waiter;
+        int terminal; /* master of the terminal of what was restored, for who waits; the host closes it; -EBADF: none */
+
+        const Criu__CriuOpts *given; /* `criu` as the request had it, before the saved options came to it; since 1.1 */
 };
+
+#define ST_RESTORE_NOBODY (-1)
 
 struct st_restore_next;
 

@@ -12,6 +12,8 @@
 #include "base/path.h"
 #include "base/text.h"
 
+#define LINE_FILE ((size_t)4096) /* a page: no file of /proc/sys or /sys is longer in its first line */
+
 /* Waits until a non-blocking descriptor is ready. */
 static int wait_for(int fd, short events) {
         struct pollfd p = { .fd = fd, .events = events };
@@ -42,6 +44,25 @@ int io_read_full(int fd, void *buffer, size_t n) {
                 }
         }
         return 0;
+}
+
+ssize_t io_read_at(int fd, void *buffer, size_t n, uint64_t offset) {
+        size_t have = 0;
+
+        if (offset > (uint64_t)INT64_MAX - n)
+                return -EOVERFLOW;
+        while (have < n) {
+                ssize_t got = pread(fd, (char *)buffer + have, n - have, (off_t)(offset + have));
+
+                if (got < 0 && errno == EINTR)
+                        continue;
+                if (got < 0)
+                        return -errno;
+                if (got == 0)
+                        break;
+                have += (size_t)got;
+        }
+        return (ssize_t)have;
 }
 
 int io_write_full(int fd, const void *buffer, size_t n) {
@@ -110,6 +131,15 @@ int io_sync_directory_of(const char *path) {
         _cleanup_close_ int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
         return fd < 0 || fsync(fd) < 0 ? -errno : 0;
+}
+
+char *io_read_line(const char *path) {
+        char *text = NULL;
+
+        if (io_read_file(AT_FDCWD, path, LINE_FILE, &text, NULL) < 0 || !text)
+                return NULL;
+        text[strcspn(text, "\n")] = '\0';
+        return text;
 }
 
 int io_replace_file(const char *path, const void *data, size_t size, mode_t mode, bool sync) {

@@ -14,6 +14,9 @@
 /** Reads exactly n bytes. @return 0; -ENODATA at an early end; -errno */
 int io_read_full(int fd, void *buffer, size_t n);
 
+/** Reads up to n bytes from a place of a file. @return how many, fewer at the end of the file only; -errno */
+ssize_t io_read_at(int fd, void *buffer, size_t n, uint64_t offset);
+
 /** Writes all n bytes; waits by poll when the descriptor is non-blocking. @return 0 or -errno */
 int io_write_full(int fd, const void *buffer, size_t n);
 
@@ -25,6 +28,9 @@ int io_write_full(int fd, const void *buffer, size_t n);
  * @return 0 or -errno
  */
 int io_read_file(int dir_fd, const char *path, size_t limit, char **ret, size_t *ret_size);
+
+/** The first line of a small file (4 KiB), without its end, any bytes; malloc'ed. @return NULL: not readable */
+char *io_read_line(const char *path);
 
 /** Replaces a file atomically (temporary name, rename); sync: fsync file and directory too. @return 0 or -errno */
 int io_replace_file(const char *path, const void *data, size_t size, mode_t mode, bool sync);

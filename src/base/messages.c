@@ -11,10 +11,8 @@
 #include "base/cleanup.h"
 #include "base/memory.h"
 #include "base/messages.h"
+#include "base/messages_private.h"
 #include "base/text.h"
-
-/* How a field lies in its message: see ProtobufCFieldDescriptor in protobuf-c.h, and what protoc-c generates. */
-#define MEMBER(type, message, offset) ((type *)(void *)((char *)(message) + (offset)))
 
 /* One value of any type, as a message or a repeated field's array stores it. */
 union value {
@@ -30,7 +28,7 @@ union value {
         ProtobufCMessage *message;
 };
 
-static size_t value_size(ProtobufCType type) {
+size_t message_value_size(ProtobufCType type) {
         switch (type) {
         case PROTOBUF_C_TYPE_INT64:
         case PROTOBUF_C_TYPE_SINT64:
@@ -59,7 +57,7 @@ static size_t value_size(ProtobufCType type) {
 static union value load_value(const ProtobufCFieldDescriptor *field, const void *at) {
         union value value = { 0 };
 
-        memcpy(&value, at, value_size(field->type));
+        memcpy(&value, at, message_value_size(field->type));
         return value;
 }
 
@@ -81,10 +79,10 @@ static bool is_zero(const ProtobufCFieldDescriptor *field, const union value *va
                 return isempty(value->string);
         if (field->type == PROTOBUF_C_TYPE_BYTES)
                 return value->bytes.len == 0;
-        return memcmp(value, &zero, value_size(field->type)) == 0;
+        return memcmp(value, &zero, message_value_size(field->type)) == 0;
 }
 
-static bool field_is_set(const ProtobufCMessage *message, const ProtobufCFieldDescriptor *field) {
+bool message_field_is_set(const ProtobufCMessage *message, const ProtobufCFieldDescriptor *field) {
         if (field->label == PROTOBUF_C_LABEL_REPEATED)
                 return *MEMBER(const size_t, message, field->quantifier_offset) > 0;
         if (is_oneof(field) && *MEMBER(const uint32_t, message, field->quantifier_offset) != field->id)
@@ -115,7 +113,7 @@ static void value_free(const ProtobufCFieldDescriptor *field, const void *at) {
 
 /* Makes a field what it is in a new message. */
 static void field_clear(ProtobufCMessage *message, const ProtobufCFieldDescriptor *field) {
-        size_t size = value_size(field->type);
+        size_t size = message_value_size(field->type);
         char *at = MEMBER(char, message, field->offset);
 
         if (field->label == PROTOBUF_C_LABEL_REPEATED) {
@@ -164,7 +162,7 @@ static void field_set(ProtobufCMessage *message, const ProtobufCFieldDescriptor 
                 if (has_flag(field))
                         *MEMBER(protobuf_c_boolean, message, field->quantifier_offset) = true;
         }
-        memcpy(MEMBER(char, message, field->offset), value, value_size(field->type));
+        memcpy(MEMBER(char, message, field->offset), value, message_value_size(field->type));
 }
 
 static const char base64_digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
@@ -233,7 +231,7 @@ static json_t *string_to_json(const char *s) {
         return text;
 }
 
-static json_t *value_to_json(const ProtobufCFieldDescriptor *field, const void *at) {
+json_t *message_value_to_json(const ProtobufCFieldDescriptor *field, const void *at) {
         union value value = load_value(field, at);
 
         switch (field->type) {
@@ -279,11 +277,11 @@ json_t *message_to_json(const ProtobufCMessage *message) {
         for (unsigned f = 0; f < message->descriptor->n_fields; f++) {
                 const ProtobufCFieldDescriptor *field = &message->descriptor->fields[f];
 
-                if (!field_is_set(message, field))
+                if (!message_field_is_set(message, field))
                         continue;
                 if (field->label != PROTOBUF_C_LABEL_REPEATED) {
                         json_object_set_new(object, field->name,
-                                            value_to_json(field, MEMBER(const char, message, field->offset)));
+                                            message_value_to_json(field, MEMBER(const char, message, field->offset)));
                         continue;
                 }
 
@@ -291,7 +289,8 @@ json_t *message_to_json(const ProtobufCMessage *message) {
                 const char *array = *MEMBER(const char *const, message, field->offset);
                 json_t *elements = json_array();
                 for (size_t i = 0; i < n; i++)
-                        json_array_append_new(elements, value_to_json(field, array + i * value_size(field->type)));
+                        json_array_append_new(
+                                elements, message_value_to_json(field, array + i * message_value_size(field->type)));
                 json_object_set_new(object, field->name, elements);
         }
         return object;
@@ -425,7 +424,7 @@ static int value_from_json(const ProtobufCFieldDescriptor *field, json_t *json, 
 /* Replaces a repeated field by the elements of a JSON array. */
 static int fill_repeated(ProtobufCMessage *message, const ProtobufCFieldDescriptor *field, json_t *json,
                          const char *where, struct st_error **err) {
-        size_t *n = MEMBER(size_t, message, field->quantifier_offset), size = value_size(field->type);
+        size_t *n = MEMBER(size_t, message, field->quantifier_offset), size = message_value_size(field->type);
         char **array = MEMBER(char *, message, field->offset);
 
         if (!json_is_array(json))
@@ -456,7 +455,7 @@ static int fill_field(ProtobufCMessage *message, const ProtobufCFieldDescriptor 
         }
         if (field->label == PROTOBUF_C_LABEL_REPEATED)
                 return fill_repeated(message, field, json, where, err);
-        if (field->type == PROTOBUF_C_TYPE_MESSAGE && field_is_set(message, field))
+        if (field->type == PROTOBUF_C_TYPE_MESSAGE && message_field_is_set(message, field))
                 return fill_message(*MEMBER(ProtobufCMessage *, message, field->offset), json, where, err);
 
         int r = value_from_json(field, json, &value, where, err);

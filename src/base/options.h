@@ -53,7 +53,9 @@ int arguments_load_environment(struct st_arguments *arguments, struct st_error *
 
 /**
  * Reads a configuration file: a JSON object of objects, keys as in the rows (case counts). An unknown key is an error
- * that names file and line, and the key that was probably meant. A missing file is no error.
+ * that names file and line, and the key that was probably meant; so is a value of another JSON type than the row's
+ * (of a SIZE a number or a text with its unit, of a LIST a list of texts or one that commas divide). A missing file is
+ * no error.
  */
 int arguments_load_file(struct st_arguments *arguments, const char *path, struct st_error **err);
 

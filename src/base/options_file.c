@@ -132,22 +132,52 @@ static const char *type_name(const json_t *value) {
         case JSON_TRUE:
         case JSON_FALSE:
                 return "true or false";
+        case JSON_REAL:
+                return "a fraction";
         default:
                 return "a number";
         }
 }
 
-/* The text of a scalar; NULL of anything else. malloc'ed */
+/* The text of a value that fits its row. malloc'ed */
 static char *scalar_text(const json_t *value) {
         if (json_is_string(value))
                 return xstrdup(json_string_value(value));
         if (json_is_boolean(value))
                 return xstrdup(json_is_true(value) ? "true" : "false");
-        if (json_is_integer(value))
-                return xasprintf("%" JSON_INTEGER_FORMAT, json_integer_value(value));
-        if (json_is_real(value))
-                return xasprintf("%g", json_real_value(value));
-        return NULL;
+        return xasprintf("%" JSON_INTEGER_FORMAT, json_integer_value(value));
+}
+
+/** Is a value of the JSON type that the option has? A size may also be a text with its unit, "512M". */
+static bool fits(const struct st_option *row, const json_t *value) {
+        switch (row->type) {
+        case ST_OPTION_BOOL:
+                return json_is_boolean(value);
+        case ST_OPTION_INT:
+                return json_is_integer(value);
+        case ST_OPTION_SIZE:
+                return json_is_integer(value) || json_is_string(value);
+        case ST_OPTION_STRING:
+        case ST_OPTION_LIST:
+                return json_is_string(value);
+        }
+        return false;
+}
+
+static const char *expected_of(const struct st_option *row) {
+        switch (row->type) {
+        case ST_OPTION_BOOL:
+                return "true or false";
+        case ST_OPTION_INT:
+                return "a whole number";
+        case ST_OPTION_SIZE:
+                return "a size such as 1048576 or \"512M\"";
+        case ST_OPTION_STRING:
+                return "a text";
+        case ST_OPTION_LIST:
+                return "a list of texts";
+        }
+        return "a value";
 }
 
 static int take_value(const struct source *source, const struct st_option *row, json_t *value, struct st_error **err) {
@@ -160,18 +190,16 @@ static int take_value(const struct source *source, const struct st_option *row, 
                 size_t i;
 
                 json_array_foreach(value, i, element) {
-                        char *text = scalar_text(element);
-                        if (!text)
+                        if (!fits(row, element))
                                 return st_error_set(err, EINVAL, "%s: expected a list of texts, not of %s", label,
                                                     type_name(element));
-                        strv_take(&values, text);
+                        strv_take(&values, scalar_text(element));
                 }
+        } else if (!fits(row, value)) {
+                return st_error_set(err, EINVAL, "%s: expected %s, not %s", label, expected_of(row), type_name(value));
         } else {
                 _cleanup_free_ char *text = scalar_text(value);
 
-                if (!text)
-                        return st_error_set(err, EINVAL, "%s: expected %s, not %s", label,
-                                            list ? "a list" : "a single value", type_name(value));
                 if (list)
                         strv_split(&values, text, ',');
                 else

@@ -312,11 +312,15 @@ static int take_output(int fd, struct output *output) {
 
 /*
  * Collects output until the child has ended; what its own children print after that is nobody's. The pipe is
- * non-blocking on our side. @return 0, -ETIMEDOUT or -errno
+ * non-blocking on our side. @return 0, -ETIMEDOUT, -ECANCELED or -errno
  */
-static int collect(int pipe_fd, int pidfd, int timeout_ms, struct output *output) {
+static int collect(int pipe_fd, int pidfd, int timeout_ms, int cancel_fd, struct output *output) {
         int64_t deadline = timeout_ms < 0 ? INT64_MAX : (int64_t)clock_ms() + timeout_ms;
-        struct pollfd fds[] = { { .fd = pidfd, .events = POLLIN }, { .fd = pipe_fd, .events = POLLIN } };
+        struct pollfd fds[] = {
+                { .fd = pidfd, .events = POLLIN },
+                { .fd = pipe_fd, .events = POLLIN },
+                { .fd = cancel_fd, .events = POLLIN },
+        };
 
         for (;;) {
                 int64_t left = deadline == INT64_MAX ? -1 : deadline - (int64_t)clock_ms();
@@ -338,6 +342,8 @@ static int collect(int pipe_fd, int pidfd, int timeout_ms, struct output *output
                 }
                 if (ended)
                         return 0;
+                if (fds[2].revents)
+                        return -ECANCELED;
                 if (timeout_ms >= 0 && (int64_t)clock_ms() >= deadline)
                         return -ETIMEDOUT;
         }
@@ -368,6 +374,11 @@ static pid_t start_with_pipe(const struct spawn *spawn, int pipe_fds[2], int *pi
 }
 
 int spawn_run(const struct spawn *spawn, int timeout_ms, char **ret_output, struct st_error **err) {
+        return spawn_run_until(spawn, timeout_ms, -EBADF, ret_output, err);
+}
+
+int spawn_run_until(const struct spawn *spawn, int timeout_ms, int cancel_fd, char **ret_output,
+                    struct st_error **err) {
         _cleanup_close_ int pidfd = -EBADF, read_fd = -EBADF;
         int pipe_fds[2] = { -EBADF, -EBADF }, status;
         struct output output = { 0 };
@@ -379,7 +390,7 @@ int spawn_run(const struct spawn *spawn, int timeout_ms, char **ret_output, stru
 
         int r = read_fd >= 0 ? io_set_nonblocking(read_fd, true) : 0;
         if (r == 0)
-                r = collect(read_fd, pidfd, timeout_ms, &output);
+                r = collect(read_fd, pidfd, timeout_ms, cancel_fd, &output);
         _cleanup_free_ char *text = output.text ? output.text : xstrdup("");
         text[output.size] = 0;
         if (r < 0)
@@ -387,6 +398,8 @@ int spawn_run(const struct spawn *spawn, int timeout_ms, char **ret_output, stru
         int waited = spawn_wait(pid, &status);
         if (r == -ETIMEDOUT)
                 return st_error_set(err, ETIMEDOUT, "%s did not end within %d ms", spawn->path, timeout_ms);
+        if (r == -ECANCELED)
+                return st_error_set(err, ECANCELED, "cancelled while %s ran", spawn->path);
         if (r < 0 || waited < 0)
                 return st_error_errno(err, r < 0 ? r : waited, "cannot wait for %s", spawn->path);
         if (ret_output)

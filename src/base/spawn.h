@@ -57,6 +57,9 @@ int spawn_wait(pid_t pid, int *ret_status);
  */
 int spawn_run(const struct spawn *spawn, int timeout_ms, char **ret_output, struct st_error **err);
 
+/** The same, ended like that, with -ECANCELED, also when cancel_fd polls readable; -EBADF: nothing cancels it. */
+int spawn_run_until(const struct spawn *spawn, int timeout_ms, int cancel_fd, char **ret_output, struct st_error **err);
+
 /** "exited with code 3", "killed by SIGSEGV (core dumped)"; malloc'ed */
 char *spawn_describe_status(int status);
 

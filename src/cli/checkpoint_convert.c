@@ -13,6 +13,14 @@
 #include "cli/output.h"
 #include "engine/memory_budget.h"
 
+const struct st_option conversion_options[] = {
+        { .flag = "streams",
+          .type = ST_OPTION_INT,
+          .value_name = "N",
+          .help = "write a directory of N archives at the same time" },
+        ST_OPTION_END,
+};
+
 int conversion_streams(const struct cli *cli, enum image_format format, unsigned *ret, struct st_error **err) {
         int64_t streams = st_arguments_int(cli->arguments, "streams");
 
@@ -44,7 +52,7 @@ static int convert(const struct cli *cli, const struct conversion *conversion, s
         return r < 0 ? r : image_write(store, &options, err);
 }
 
-int conversion_run(struct cli *cli, const struct conversion *conversion, struct st_error **err) {
+static int run(struct cli *cli, const struct conversion *conversion, struct st_error **err) {
         _cleanup_(image_freep) struct image *image = NULL;
         int r;
 
@@ -69,6 +77,14 @@ int conversion_run(struct cli *cli, const struct conversion *conversion, struct 
                                       (int)conversion->streams, "size", (json_int_t)image_size(image), "verified",
                                       image_verified(image)));
         else
-                printf("%s %s to %s\n", conversion->done, conversion->source, conversion->destination);
+                printf("%sed %s to %s\n", conversion->verb, conversion->source, conversion->destination);
         return 0;
+}
+
+int conversion_run(struct cli *cli, const struct conversion *conversion, struct st_error **err) {
+        int r;
+
+        cli_begin_work(cli);
+        r = run(cli, conversion, err);
+        return r < 0 ? st_error_wrap(err, "cannot %s %s", conversion->verb, conversion->source) : EXIT_OK;
 }

@@ -6,6 +6,7 @@
  */
 
 #include <errno.h>
+#include <string.h>
 
 #include "base/cleanup.h"
 #include "base/path.h"
@@ -17,14 +18,23 @@ static const struct st_option export_options[] = {
         { .flag = "compression",
           .type = ST_OPTION_STRING,
           .value_name = "NAME",
-          .help = "format of the export; not given: by the end of DEST's name, else a directory",
+          .help = "format of the export; not given: by the end of DEST's name, a directory if that has none",
           .choices = IMAGE_FORMATS },
-        { .flag = "streams",
-          .type = ST_OPTION_INT,
-          .value_name = "N",
-          .help = "write a directory of N archives at the same time" },
         ST_OPTION_END,
 };
+
+/** "out.zip" would be a directory of that name, which nobody means. */
+static int check_suffix(const char *destination, struct st_error **err) {
+        const char *name = path_name(destination), *suffix = strrchr(name, '.');
+        _cleanup_free_ char *known = NULL;
+
+        if (!suffix || suffix == name)
+                return 0;
+        known = image_known_suffixes();
+        st_error_set(err, EINVAL, "%s: %s is no format of checkpoints", destination, suffix);
+        st_error_hint(err, "let it end with %s, or name the format: --compression none makes a directory", known);
+        return -EINVAL;
+}
 
 static int choose_format(const struct st_arguments *arguments, const char *destination, enum image_format *ret,
                          struct st_error **err) {
@@ -34,7 +44,7 @@ static int choose_format(const struct st_arguments *arguments, const char *desti
 
         *ret = named;
         if (!st_arguments_given(arguments, "compression"))
-                return 0;
+                return is_named ? 0 : check_suffix(destination, err);
         r = image_format_from_text(st_arguments_string(arguments, "compression"), ret, err);
         if (r >= 0 && is_named && named != *ret)
                 return st_error_set(err, EINVAL, "%s has the name of the format %s, not of %s", destination,
@@ -45,17 +55,13 @@ static int choose_format(const struct st_arguments *arguments, const char *desti
 static int run_export(struct cli *cli, struct st_error **err) {
         const char *const *words = st_arguments_words(cli->arguments);
         _cleanup_free_ char *source = path_absolute(words[0]), *destination = path_absolute(words[1]);
-        struct conversion conversion = { .source = source, .destination = destination, .done = "exported" };
+        struct conversion conversion = { .verb = "export", .source = source, .destination = destination };
         int r;
 
         r = choose_format(cli->arguments, destination, &conversion.format, err);
         if (r >= 0)
                 r = conversion_streams(cli, conversion.format, &conversion.streams, err);
-        if (r < 0)
-                return r;
-        cli_begin_work(cli);
-        r = conversion_run(cli, &conversion, err);
-        return r < 0 ? st_error_wrap(err, "cannot export %s", source) : EXIT_OK;
+        return r < 0 ? r : conversion_run(cli, &conversion, err);
 }
 
 const struct command command_checkpoint_export = {
@@ -66,7 +72,7 @@ const struct command command_checkpoint_export = {
         .summary = "Writes a checkpoint in another format; a directory is what plain criu restores",
         .examples = "checkpoint export /backup/redis.tar.zst /tmp/redis\n"
                     "checkpoint export /backup/redis.tar.zst /tmp/redis.tar.gz",
-        .options = (const struct st_option *const[]){ export_options, NULL },
+        .options = (const struct st_option *const[]){ export_options, conversion_options, NULL },
         .config = true,
         .run = run_export,
 };

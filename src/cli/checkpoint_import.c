@@ -34,10 +34,6 @@ static const struct st_option import_options[] = {
           .value_name = "NAME",
           .help = "how the checkpoint is stored",
           .choices = IMAGE_FORMATS },
-        { .flag = "streams",
-          .type = ST_OPTION_INT,
-          .value_name = "N",
-          .help = "write a directory of N archives at the same time" },
         ST_OPTION_END,
 };
 
@@ -60,7 +56,7 @@ static int run_import(struct cli *cli, struct st_error **err) {
         _cleanup_free_ char *name = st_arguments_given(arguments, "name")
                                             ? xstrdup(st_arguments_string(arguments, "name"))
                                             : name_of(source);
-        struct conversion conversion = { .source = source, .done = "imported" };
+        struct conversion conversion = { .verb = "import", .source = source };
         int r;
 
         r = image_format_from_text(st_arguments_string(arguments, "compression"), &conversion.format, err);
@@ -73,13 +69,10 @@ static int run_import(struct cli *cli, struct st_error **err) {
         if (!path_is_name(name) || !path_is_name(file))
                 return st_error_set(err, EINVAL, "bad name '%s' for a checkpoint: it must be a single file name", name);
         conversion.destination = destination;
-
-        cli_begin_work(cli);
         r = io_make_directories(dir, 0700);
         if (r < 0)
                 return st_error_errno(err, r, "cannot make the directory %s", dir);
-        r = conversion_run(cli, &conversion, err);
-        return r < 0 ? st_error_wrap(err, "cannot import %s", source) : EXIT_OK;
+        return conversion_run(cli, &conversion, err);
 }
 
 const struct command command_checkpoint_import = {
@@ -89,7 +82,7 @@ const struct command command_checkpoint_import = {
         .max_words = 1,
         .summary = "Takes a checkpoint of any format, also of plain criu, among those of stasis",
         .examples = "checkpoint import /tmp/criu-images --name web",
-        .options = (const struct st_option *const[]){ import_options, NULL },
+        .options = (const struct st_option *const[]){ import_options, conversion_options, NULL },
         .config = true,
         .run = run_import,
 };

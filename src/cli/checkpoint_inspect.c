@@ -6,13 +6,13 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
 
 #include "base/cleanup.h"
 #include "base/memory.h"
 #include "base/path.h"
+#include "base/socket_name.h"
 #include "base/table.h"
 #include "base/text.h"
 #include "cli/cli.h"
@@ -150,24 +150,6 @@ static struct table *table_of_pages(const struct view *view) {
         return table;
 }
 
-static const char *family_name(unsigned family) {
-        static const char *const names[] = { [AF_UNIX] = "unix",
-                                             [AF_INET] = "inet",
-                                             [AF_INET6] = "inet6",
-                                             [AF_NETLINK] = "netlink",
-                                             [AF_PACKET] = "packet" };
-        return family < ELEMENTSOF(names) && names[family] ? names[family] : "unknown";
-}
-
-static const char *socket_type_name(unsigned type) {
-        static const char *const names[] = { [SOCK_STREAM] = "stream",
-                                             [SOCK_DGRAM] = "dgram",
-                                             [SOCK_RAW] = "raw",
-                                             [SOCK_SEQPACKET] = "seqpacket",
-                                             [SOCK_PACKET] = "packet" };
-        return type < ELEMENTSOF(names) && names[type] ? names[type] : "unknown";
-}
-
 static struct table *table_of_sockets(const struct view *view) {
         static const char *const titles[] = { "PID", "FD", "FAMILY", "TYPE", "STATE", "LOCAL", "REMOTE", NULL };
         struct table *table = table_new(titles);
@@ -176,9 +158,9 @@ static struct table *table_of_sockets(const struct view *view) {
                 if (!wanted(view, socket->pid))
                         continue;
                 _cleanup_free_ char *pid = number((uint64_t)socket->pid), *fd = number(socket->fd);
-                table_add(table,
-                          (const char *const[]){ pid, fd, family_name(socket->family), socket_type_name(socket->type),
-                                                 socket->state, socket->local, socket->remote });
+                const char *family = socket_family_name(socket->family), *type = socket_type_name(socket->type);
+                table_add(table, (const char *const[]){ pid, fd, family ?: "unknown", type ?: "unknown", socket->state,
+                                                        socket->local, socket->remote });
         }
         return table;
 }
@@ -241,6 +223,18 @@ static uint64_t count_connections(const struct inspection *inspection) {
         return n;
 }
 
+/** What the plugin of its type says. */
+static json_t *remarks(const struct inspection *inspection) {
+        json_t *list = json_array();
+        for (size_t i = 0; i < inspection->n_remarks; i++) {
+                json_t *remark = json_object();
+                json_object_set_new(remark, "label", output_text_json(inspection->remarks[i].label));
+                json_object_set_new(remark, "text", output_text_json(inspection->remarks[i].text));
+                json_array_append_new(list, remark);
+        }
+        return list;
+}
+
 /** Everything of the summary, in order; sizes are bytes and their names end in "size" or are "memory". */
 static json_t *make_summary(const struct inspection *inspection) {
         const struct inspect_task *root = &inspection->tasks[0];
@@ -252,6 +246,7 @@ static json_t *make_summary(const struct inspection *inspection) {
         PUT("format", json_string(image_format_name(inspection->format)));
         PUT("made_by", json_string(inspection->of_stasis ? "stasis" : "CRIU"));
         PUT("version", text_or_null(inspection->version));
+        PUT("criu_version", text_or_null(inspection->criu_version));
         PUT("time", time_text(inspection->time));
         PUT("manifest", json_boolean(inspection->verified));
         PUT("size", json_integer((json_int_t)inspection->size));
@@ -262,6 +257,8 @@ static json_t *make_summary(const struct inspection *inspection) {
         PUT("pid", json_integer(root->pid));
         PUT("command", output_text_json(root->command));
         PUT("uid", root->has_creds ? json_integer(root->uid) : json_null());
+        if (inspection->n_remarks > 0)
+                PUT("summary", remarks(inspection));
         PUT("processes", json_integer((json_int_t)inspection->n_tasks));
         PUT("threads", json_integer((json_int_t)inspection->n_threads));
         PUT("memory", json_integer((json_int_t)bytes_of(&pages)));
@@ -296,16 +293,25 @@ static char *value_text(const char *name, const json_t *value) {
         return text ? text_sanitise(text, strlen(text)) : NULL;
 }
 
+static void print_line(const char *name, const json_t *value) {
+        _cleanup_free_ char *text = value_text(name, value), *label = xasprintf("%s:", name);
+        for (char *c = label; *c; c++)
+                if (*c == '_')
+                        *c = ' ';
+        if (text)
+                printf("%-16s %s\n", label, text);
+}
+
 static void print_summary(json_t *summary) {
         const char *name;
-        json_t *value;
+        json_t *value, *remark;
+        size_t i;
         json_object_foreach(summary, name, value) {
-                _cleanup_free_ char *text = value_text(name, value), *label = xasprintf("%s:", name);
-                for (char *c = label; *c; c++)
-                        if (*c == '_')
-                                *c = ' ';
-                if (text)
-                        printf("%-16s %s\n", label, text);
+                if (!streq(name, "summary"))
+                        print_line(name, value);
+                else
+                        json_array_foreach(value, i, remark) print_line(
+                                json_string_value(json_object_get(remark, "label")), json_object_get(remark, "text"));
         }
 }
 

@@ -230,6 +230,9 @@ static int explain_log(const struct cli *cli, int fd, const char *name, struct s
         size_t size;
         int r = criu_log_read(fd, &text, &size);
 
+        if (r == -EFBIG)
+                return st_error_set(err, EFBIG, "%s is no log of CRIU: it does not end within %d GiB", name,
+                                    (int)(CRIU_LOG_READ_MAX >> 30));
         if (r < 0)
                 return st_error_errno(err, -r, "cannot read %s", name);
         explain.text = text;
@@ -345,6 +348,12 @@ static int explain_directory(const struct cli *cli, const char *path, struct st_
         return r < 0 ? st_error_move(err, TAKE_PTR(problem)) : r;
 }
 
+static int no_file(const char *path, struct st_error **err) {
+        st_error_set(err, EINVAL, "%s is neither a file, nor a directory, nor a pipe", path);
+        st_error_hint(err, "name a log of CRIU or a checkpoint; '-' reads a log from standard input");
+        return -EINVAL;
+}
+
 static int run_explain(struct cli *cli, struct st_error **err) {
         const char *word = st_arguments_words(cli->arguments)[0];
         _cleanup_close_ int fd = -EBADF;
@@ -356,6 +365,11 @@ static int run_explain(struct cli *cli, struct st_error **err) {
 
         _cleanup_free_ char *path = path_absolute(word);
 
+        /* Opening a device may do something, and reading one may never end. */
+        if (stat(path, &st) < 0)
+                return st_error_errno(err, errno, "cannot read %s", path);
+        if (!S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode) && !S_ISFIFO(st.st_mode))
+                return no_file(path, err);
         fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
         if (fd < 0 || fstat(fd, &st) < 0)
                 return st_error_errno(err, errno, "cannot read %s", path);

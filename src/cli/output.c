@@ -13,6 +13,7 @@
 #include "base/io.h"
 #include "base/logger.h"
 #include "base/memory.h"
+#include "base/messages.h"
 #include "base/text.h"
 #include "cli/progress.h"
 #include "rpc/status.h"
@@ -21,6 +22,13 @@ void output_json(json_t *value) {
         (void)json_dumpf(value, stdout, JSON_INDENT(2)); /* a failure shows in output_flush() */
         putchar('\n');
         json_decref(value);
+}
+
+void output_message_json(const ProtobufCMessage *message) {
+        _cleanup_free_ char *text = message_to_json_text(message, 0);
+
+        (void)fputs(text, stdout);
+        putchar('\n');
 }
 
 void output_talk(const char *format, ...) {

@@ -7,11 +7,15 @@
 #include <stddef.h>
 
 #include <jansson.h>
+#include <protobuf-c/protobuf-c.h>
 
 #include <stasis/error.h>
 
 /** Prints a JSON value on stdout, and takes the reference. */
 void output_json(json_t *value);
+
+/** Prints a message as JSON on stdout. */
+void output_message_json(const ProtobufCMessage *message);
 
 /** Prints a line of talk on stderr, "stasis: …", whatever the log level is. Control characters are replaced. */
 void output_talk(const char *format, ...) ST_PRINTF(1, 2);

@@ -5,6 +5,8 @@
 #include "cli/query.h"
 
 #include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
 
 #include "base/cleanup.h"
 #include "base/memory.h"
@@ -92,13 +94,16 @@ static void print_json(const struct cli *cli, const Daemon__QueryResp *resp) {
 
         /* A plugin's answer has more than states. */
         if (type != &query_process && resp->n_states == 0) {
-                output_json(message_to_json(&resp->base));
+                output_message_json(&resp->base);
                 return;
         }
-        json_t *array = json_array();
-        for (size_t i = 0; i < resp->n_states; i++)
-                json_array_append_new(array, message_to_json(&resp->states[i]->base));
-        output_json(array);
+        for (size_t i = 0; i < resp->n_states; i++) {
+                _cleanup_free_ char *text = message_to_json_text(&resp->states[i]->base, 1);
+
+                (void)fputs(i > 0 ? ",\n  " : "[\n  ", stdout); /* a failure shows in output_flush() */
+                (void)fputs(text, stdout);
+        }
+        (void)fputs(resp->n_states > 0 ? "\n]\n" : "[]\n", stdout);
 }
 
 static int run_query(struct cli *cli, struct st_error **err) {
@@ -110,6 +115,9 @@ static int run_query(struct cli *cli, struct st_error **err) {
         r = query_request(type, cli->arguments, &req, err);
         if (r < 0)
                 return r;
+        /* What is not shown is not asked for: it takes long of a process with thousands of descriptors. */
+        if (!cli->json && !st_arguments_bool(cli->arguments, "inspect"))
+                req->has_brief = req->brief = 1;
         cli_begin_work(cli);
         r = do_query(cli, req, &resp, err);
         if (r < 0)

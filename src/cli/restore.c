@@ -161,13 +161,13 @@ static void print_restore(const struct cli *cli, const Daemon__RestoreResp *resp
 struct local_restore {
         Daemon__RestoreReq *req;
         Daemon__RestoreResp *resp;
-        int pty;
+        struct engine_restored restored;
 };
 
 static int restore_here(struct st_operation *operation, void *userdata, struct st_error **err) {
         struct local_restore *restore = userdata;
 
-        return engine_restore(operation, restore->req, restore->resp, &restore->pty, err);
+        return engine_restore(operation, restore->req, restore->resp, &restore->restored, err);
 }
 
 /* The output of a process on a terminal of its own goes to --out, where one was named. */
@@ -183,12 +183,12 @@ static int redirect_output(const Daemon__RestoreReq *req, int pty, struct st_err
 
 static int restore_locally(struct cli *cli, Daemon__RestoreReq *req, const char *outcome, struct st_error **err) {
         _cleanup_(message_freep) Daemon__RestoreResp *resp = message_new(&daemon__restore_resp__descriptor);
-        struct local_restore restore = { req, resp, -EBADF };
+        struct local_restore restore = { req, resp, { .terminal = -EBADF } };
         struct local_work work = { restore_here, &restore, outcome, true };
         int r;
 
         r = local_operate(cli, &work, err);
-        _cleanup_close_ int pty = restore.pty;
+        _cleanup_close_ int pty = restore.restored.terminal;
         if (r < 0)
                 return r;
         if (req->check)
@@ -197,7 +197,7 @@ static int restore_locally(struct cli *cli, Daemon__RestoreReq *req, const char 
         r = redirect_output(req, pty, err);
         if (r < 0)
                 return r;
-        return wait_for_process((pid_t)resp->pid, pty, err);
+        return restore.restored.child > 0 ? wait_for_process(restore.restored.child, pty, err) : EXIT_OK;
 }
 
 static int restore_by_daemon(struct cli *cli, const Daemon__RestoreReq *req, const char *outcome,

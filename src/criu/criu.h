@@ -20,6 +20,7 @@ struct criu_binary {
         char *version; /* "4.2.1" */
         int number;    /* 40201 */
         bool working;  /* `criu check` passes on this kernel */
+        bool nftables; /* it can lock connections by nftables, in one go; by iptables it runs a program for each */
         char *problem; /* why not, NULL when working */
 };
 
@@ -37,8 +38,6 @@ int criu_find(const char *configured, struct criu_binary **ret, struct st_error 
 /** "4.2.1" → 40201; what follows the numbers ("-rc1") does not count. @return 0 when it is none */
 int criu_version_number(const char *text);
 
-/** Is a program that CRIU starts ("iptables-restore") where the system's programs are? */
-bool criu_has_helper(const char *name);
 struct criu_binary *criu_binary_free(struct criu_binary *binary);
 static inline void criu_binary_freep(struct criu_binary **binary) {
         *binary = criu_binary_free(*binary);

@@ -15,10 +15,22 @@ static const struct digest_row rows[] = {
           .number = ESTALE,
           .names = "FILE NOW THEN",
           .cause = "the file /$1 has changed since the checkpoint: its size is $2, it was $3",
-          .hint = "put the file back as it was; an output that grows must be opened for appending",
+          .hint = "put the file back as it was, as 'stasis restore --files=rollback' does it; an output that grows "
+                  "must be opened for appending",
           .more = "A program that was dumped while it ran went on writing its output. Its memory knows where "
                   "it was in the file, so the file has to be what it was. stasis says which files differ "
                   "before anything starts." },
+        { .patterns = { "Can't restore pipe size: *" },
+          .id = "pipe-size",
+          .title = "A pipe that may not be as large as it was",
+          .phase = DIGEST_RESTORE,
+          .number = EPERM,
+          .names = "REASON",
+          .cause = "a pipe cannot have the size that it had: $1",
+          .hint = "restore as root with CAP_SYS_RESOURCE, or raise fs.pipe-max-size and fs.pipe-user-pages-soft",
+          .more = "A program may enlarge its pipes, up to fs.pipe-max-size each and fs.pipe-user-pages-soft for all "
+                  "pipes of a user; both may be lower here than where it was dumped. Only CAP_SYS_RESOURCE goes "
+                  "beyond." },
         { .patterns = { "File * has bad mode * (expect *)" },
           .id = "file-mode",
           .title = "A file whose permissions have changed",

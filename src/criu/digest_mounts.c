@@ -125,6 +125,16 @@ static const struct digest_row rows[] = {
           .cause = "a mount of the checkpoint cannot be made again: $1",
           .hint = "its source and its mount point must exist as they did; a kernel module of the file system "
                   "may be missing" },
+        { .patterns = { "BUG at *mount*.c:*" },
+          .id = "mount-bug",
+          .title = "A tree of mounts that CRIU did not expect",
+          .number = EOPNOTSUPP,
+          .names = "DIRECTORY VERSION LINE",
+          .cause = "CRIU gave up on the tree of mounts: something that it takes for granted does not hold "
+                   "($1mount$2.c:$3)",
+          .hint = "unmount in that namespace what the process does not need, mounts upon mounts first; at a restore "
+                  "try --criu-opts '{\"mntns_compat_mode\": true}'; report it to CRIU with /proc/PID/mountinfo",
+          .more = "It is a defect of CRIU, not of the checkpoint: an assertion in its handling of mounts." },
         { .patterns = { "failed to find autofs mount*", "Failed to find read pipe fd*",
                         "Autofs * is alive, but unreachable*", "autofs not supported*" },
           .id = "autofs",

@@ -49,6 +49,15 @@ static const struct digest_row rows[] = {
           .more = "A client has connected, but the program has not called accept(). Such a connection cannot "
                   "be saved. On a busy server the next attempt often succeeds; with the option the client "
                   "connects again." },
+        { .patterns = { "Control messages in queue, not supported" },
+          .id = "unix-credentials",
+          .title = "Unread messages with credentials in a UNIX socket",
+          .phase = DIGEST_DUMP,
+          .number = EOPNOTSUPP,
+          .cause = "a message with the sender's credentials waits unread in a UNIX socket",
+          .hint = "try again once the program has read it",
+          .more = "A receiver that set SO_PASSCRED (or SO_PASSSEC, SO_PASSPIDFD) gets more than the text with each "
+                  "message; of that CRIU can save descriptors only. What has been read is no matter." },
         { .patterns = { "Unsupported proto 262 for socket", "multipathtcp" },
           .id = "mptcp",
           .title = "A multipath TCP socket",

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
+#include <stdbool.h>
+
 #include "base/text.h"
 
 /**
@@ -8,3 +10,11 @@
  * not keep CRIU from reading. ret->items is never NULL.
  */
 void criu_environment(char *const *given, struct strv *ret);
+
+/**
+ * Adds what a dump by CRIU needs on this machine: without CAP_SYS_RESOURCE it is refused the limits of other users'
+ * processes, and supervisor/limits.c, preloaded, finds them.
+ *
+ * @param through not CRIU is started with it but a program that starts CRIU
+ */
+void criu_environment_limits(struct strv *environment, bool through);

@@ -16,7 +16,7 @@
 #include "process/proc.h"
 
 #define CHECK_TIMEOUT_MS 5000
-#define CACHE_VERSION 1
+#define CACHE_VERSION 2
 #define CACHE_MAX 4096
 #define HINT_INSTALL "run scripts/install-criu, or set CRIU.BinaryPath"
 
@@ -98,14 +98,17 @@ static struct criu_binary *cache_load(const char *path, const char *key) {
         struct criu_binary *binary = NULL;
         const char *version, *cached;
         json_t *json;
+        int nftables;
 
         if (!text || !key)
                 return NULL;
         json = json_loads(text, 0, NULL);
-        if (json && json_unpack(json, "{s:s, s:s}", "key", &cached, "version", &version) == 0 && streq(cached, key) &&
-            criu_version_number(version) > 0) {
+        if (json &&
+            json_unpack(json, "{s:s, s:s, s:b}", "key", &cached, "version", &version, "nftables", &nftables) == 0 &&
+            streq(cached, key) && criu_version_number(version) > 0) {
                 binary = binary_new(path, version);
                 binary->working = true;
+                binary->nftables = nftables;
         }
         json_decref(json);
         return binary;
@@ -118,22 +121,23 @@ static void cache_store(const struct criu_binary *binary, const char *key) {
 
         if (!key || io_make_directories(path_run_dir(), 0755) < 0)
                 return;
-        json = json_pack("{s:s, s:s}", "key", key, "version", binary->version);
+        json = json_pack("{s:s, s:s, s:b}", "key", key, "version", binary->version, "nftables", (int)binary->nftables);
         text = json ? json_dumps(json, JSON_COMPACT) : NULL;
         json_decref(json);
         if (text)
                 (void)io_replace_file(file, text, strlen(text), 0600, false);
 }
 
-/* Runs it with one argument. @return the exit code or a negative errno with err */
-static int ask(const char *path, const char *argument, char **ret_output, struct st_error **err) {
+/* Runs it with one command, and a feature or NULL. @return the exit code or a negative errno with err */
+static int ask(const char *path, const char *command, const char *feature, char **ret_output, struct st_error **err) {
         _cleanup_strv_ struct strv environment = { 0 };
 
         criu_environment(NULL, &environment);
 
         const struct spawn spawn = {
                 .path = path,
-                .argv = (char *[]){ (char *)path, (char *)"--no-default-config", (char *)argument, NULL },
+                .argv = (char *[]){ (char *)path, (char *)"--no-default-config", (char *)command,
+                                    (char *)(feature ? "--feature" : NULL), (char *)feature, NULL },
                 .environment = environment.items,
                 .new_session = true,
                 .parent_death_signal = SIGKILL, /* nobody waits for one that hangs */
@@ -144,7 +148,7 @@ static int ask(const char *path, const char *argument, char **ret_output, struct
 /* @return malloc'ed version, NULL with err */
 static char *ask_version(const char *path, struct st_error **err) {
         _cleanup_free_ char *output = NULL;
-        int r = ask(path, "--version", &output, err);
+        int r = ask(path, "--version", NULL, &output, err);
 
         if (r < 0)
                 return NULL;
@@ -162,11 +166,14 @@ static char *ask_version(const char *path, struct st_error **err) {
 static void check(struct criu_binary *binary) {
         _cleanup_error_ struct st_error *err = NULL;
         _cleanup_free_ char *output = NULL, *cause = NULL, *hint = NULL;
-        int r = ask(binary->path, "check", &output, &err);
+        int r = ask(binary->path, "check", NULL, &output, &err);
 
         binary->working = r == 0;
-        if (r == 0)
+        if (r == 0) {
+                _cleanup_free_ char *said = NULL;
+                binary->nftables = ask(binary->path, "check", "network_lock_nftables", &said, NULL) == 0;
                 return;
+        }
         if (r > 0)
                 criu_digest(output ? output : "", &cause, &hint);
         if (r < 0)
@@ -236,18 +243,6 @@ static void candidates(const char *name, struct strv *ret) {
         }
         for (size_t i = 0; i < ELEMENTSOF(usual); i++)
                 strv_addf(ret, "%s/%s", usual[i], name);
-}
-
-bool criu_has_helper(const char *name) {
-        static const char *const places[] = { "/usr/sbin", "/sbin", "/usr/local/sbin", "/usr/bin", "/bin" };
-
-        for (size_t i = 0; i < ELEMENTSOF(places); i++) {
-                _cleanup_free_ char *path = path_join(places[i], name);
-
-                if (access(path, X_OK) == 0)
-                        return true;
-        }
-        return false;
 }
 
 static int missing(const char *configured, struct st_error **err) {

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "base/cleanup.h"
 #include "base/memory.h"
 #include "base/messages.h"
@@ -153,10 +154,6 @@ bool criu_images_id(const char *name, const char *kind, uint64_t *ret) {
         return false;
 }
 
-static uint32_t le32(const uint8_t *p) {
-        return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
-}
-
 static void *budget_allocate(void *userdata, size_t size) {
         size_t *budget = userdata;
         if (size > *budget)
@@ -200,10 +197,10 @@ static int check_magic(struct walk *walk, struct st_error **err) {
         size_t length = walk->kind->entry == &criu_image__inventory__descriptor ? 4 : 8;
         if (walk->left < length)
                 return st_error_set(err, EBADMSG, "%s is damaged: it is %zu bytes long", walk->name, walk->left);
-        if (length == 8 && le32(walk->at) != MAGIC_COMMON)
+        if (length == 8 && bytes_le32(walk->at) != MAGIC_COMMON)
                 return st_error_set(err, EBADMSG, "%s is damaged: it does not begin as an image of CRIU does",
                                     walk->name);
-        if (le32(walk->at + length - 4) != walk->kind->magic)
+        if (bytes_le32(walk->at + length - 4) != walk->kind->magic)
                 return st_error_set(err, EBADMSG, "%s is damaged: it is an image of CRIU, but of another kind",
                                     walk->name);
         advance(walk, length);
@@ -215,7 +212,7 @@ static int take_entry(struct walk *walk, struct criu_image_entry *entry, struct 
         const struct kind *kind = walk->kind;
         if (walk->left < 4)
                 return damaged(walk, "it is cut off", err);
-        size_t size = le32(walk->at);
+        size_t size = bytes_le32(walk->at);
         if (size > CRIU_IMAGES_MESSAGE_MAX || size > walk->left - 4)
                 return damaged(walk, "a message is longer than the rest", err);
         entry->message = unpack(walk->number == 0 && kind->head ? kind->head : kind->entry, walk->at + 4, size);

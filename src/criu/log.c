@@ -58,6 +58,8 @@ static int read_tail(int fd, struct tail *tail) {
                         return 0;
                 }
                 tail->at = 0;
+                if (tail->total > CRIU_LOG_READ_MAX)
+                        return -EFBIG;
         }
 }
 

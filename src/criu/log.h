@@ -4,6 +4,7 @@
 /* Reading a log of CRIU, however large; keeping the logs of failed runs, not too many of them. */
 
 #include <stddef.h>
+#include <stdint.h>
 
 /**
  * Stands in brackets on a line of its own, "[123 bytes left out]", where the middle of a large log is missing. A CRIU
@@ -14,12 +15,15 @@
 /** How many logs of failed runs are kept unless the configuration says otherwise. */
 #define CRIU_LOGS_KEPT 100
 
+/** No more is read of what cannot be skipped: of a pipe, of /dev/zero at standard input. Bytes. */
+#define CRIU_LOG_READ_MAX ((uint64_t)1 << 30)
+
 /**
  * Reads a log from where the descriptor stands to its end: a regular file, a pipe. Of one of more than 16 MiB the
  * beginning and the end.
  *
  * @param ret malloc'ed text without NULs within, ended by one
- * @return 0, -ENOMEM, -EISDIR or another -errno of read()
+ * @return 0, -ENOMEM, -EISDIR, -EFBIG (beyond CRIU_LOG_READ_MAX) or another -errno of read()
  */
 int criu_log_read(int fd, char **ret, size_t *ret_size);
 

@@ -70,12 +70,13 @@ static bool can_read_limits(void) {
                (data[CAP_TO_INDEX(CAP_SYS_RESOURCE)].effective & CAP_TO_MASK(CAP_SYS_RESOURCE));
 }
 
-/* Without the capability CRIU is refused the limits of other users' processes: supervisor/limits.c finds them. */
-static void preload_limits(struct strv *environment) {
+void criu_environment_limits(struct strv *environment, bool through) {
         _cleanup_free_ char *library = path_libexec("stasis-limits.so");
 
         if (can_read_limits() || access(library, R_OK) < 0)
                 return;
+        if (through)
+                strv_add(environment, "STASIS_LIMITS_THROUGH=1");
         for (size_t i = 0; i < environment->n; i++) {
                 const char *others = text_after(environment->items[i], "LD_PRELOAD=");
 
@@ -129,7 +130,7 @@ pid_t criu_start(const struct criu_run *run, int *ret_pidfd, struct st_error **e
                 return r;
         criu_environment(run->environment, &environment);
         if (run->operation == CRIU_DUMP)
-                preload_limits(&environment);
+                criu_environment_limits(&environment, false);
 
         /* CRIU truncates it when it opens its log: until then its complaints go here, and stay when it never does. */
         log_fd = open(log, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 
+#include "base/bytes.h"
 #include "base/cleanup.h"
 #include "base/io.h"
 #include "base/memory.h"
@@ -126,10 +127,6 @@ static int parse_entry(struct bytes in, enum criu_operation operation, struct cr
         return r;
 }
 
-static uint32_t le32(const uint8_t *p) {
-        return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
-}
-
 int criu_statistics_parse(const uint8_t *data, size_t size, enum criu_operation operation,
                           struct criu_statistics *ret) {
         uint64_t wanted = operation == CRIU_DUMP ? ENTRY_DUMP : ENTRY_RESTORE, field, value;
@@ -138,9 +135,10 @@ int criu_statistics_parse(const uint8_t *data, size_t size, enum criu_operation 
         bool found = false;
         int r;
 
-        if (size < 12 || le32(data) != MAGIC_SERVICE || le32(data + 4) != MAGIC_STATS || le32(data + 8) > size - 12)
+        if (size < 12 || bytes_le32(data) != MAGIC_SERVICE || bytes_le32(data + 4) != MAGIC_STATS ||
+            bytes_le32(data + 8) > size - 12)
                 return -EBADMSG;
-        in = (struct bytes){ data + 12, le32(data + 8) };
+        in = (struct bytes){ data + 12, bytes_le32(data + 8) };
         while ((r = take_field(&in, &field, &value, &part)) > 0)
                 if (field == wanted && part.data) {
                         r = parse_entry(part, operation, &statistics);

@@ -13,6 +13,7 @@
 #include "base/text.h"
 #include "base/version.h"
 #include "daemon/reply.h"
+#include "engine/request.h"
 
 #include <stasis/v1/stasis.pb-c.h>
 
@@ -166,10 +167,10 @@ static void start(struct service *service, struct rpc_call *call, Stasis__Worker
 
 /** "process 42", "runc": what a log and `daemon status` call the target of a dump. */
 static char *dump_target(const Daemon__DumpReq *req) {
-        const Daemon__Process *process = req->details ? req->details->process : NULL;
+        _cleanup_free_ char *id = request_target_id(req->details);
         const char *type = req->type ?: "process";
 
-        return process && process->has_pid ? xasprintf("%s %u", type, process->pid) : xstrdup(type);
+        return id ? xasprintf("%s %s", type, id) : xstrdup(type);
 }
 
 static void start_freezer(struct service *service, struct rpc_call *call, bool freeze, bool events) {

@@ -35,8 +35,7 @@ struct worker {
         pthread_mutex_t send_lock;
         pthread_t control;
         int cancel_fd; /* eventfd: set by the control thread */
-        int pty;
-        pid_t restored;   /* 0: nothing to supervise */
+        struct engine_restored restored;
         bool controlled;  /* the control thread runs */
         char *output_log; /* where a terminal's output goes */
 };
@@ -127,12 +126,11 @@ static int run_restore(struct worker *worker, ProtobufCMessage **ret, struct st_
         int r;
 
         *ret = &resp->base;
-        r = req ? engine_restore(worker->operation, req, resp, &worker->pty, err)
+        r = req ? engine_restore(worker->operation, req, resp, &worker->restored, err)
                 : st_error_set(err, EBADMSG, "bad request");
         if (r < 0)
                 return r;
-        worker->restored = (pid_t)resp->pid;
-        if (worker->pty >= 0)
+        if (worker->restored.terminal >= 0)
                 choose_output_log(worker, req, resp);
         return 0;
 }
@@ -215,14 +213,15 @@ static int become_supervisor(struct worker *worker, int answer_fd, struct st_err
                 return st_error_errno(err, r, "cannot make %s", dir);
         strv_add(&argv, "stasis-supervisor");
         strv_addf(&argv, "--dir=%s", dir);
-        strv_addf(&argv, "--pid=%d", worker->restored);
+        strv_addf(&argv, "--pid=%d", worker->restored.pid);
+        strv_addf(&argv, "--child=%d", worker->restored.child);
         strv_addf(&argv, "--answer=%d", answer_fd);
         strv_addf(&argv, "--socket=%d", WORKER_SOCKET_FD);
         (void)io_set_cloexec(answer_fd, false);
-        if (worker->pty >= 0) {
-                strv_addf(&argv, "--terminal=%d", worker->pty);
+        if (worker->restored.terminal >= 0) {
+                strv_addf(&argv, "--terminal=%d", worker->restored.terminal);
                 strv_addf(&argv, "--log=%s", worker->output_log);
-                (void)io_set_cloexec(worker->pty, false);
+                (void)io_set_cloexec(worker->restored.terminal, false);
         }
         /* Its end may come while we exec: the signal must wait for the supervisor. */
         sigemptyset(&set);
@@ -247,14 +246,14 @@ static void finish(struct worker *worker, int r, struct st_error *error, const P
         size_t size;
         _cleanup_free_ uint8_t *frame = pack_result(r, error, response, &size);
 
-        if (r >= 0 && worker->restored > 0) {
+        if (r >= 0 && worker->restored.child > 0) {
                 _cleanup_error_ struct st_error *problem = NULL;
                 _cleanup_close_ int answer = io_memfd("answer", frame, size);
 
                 /* The operation ends here; its directory must not outlive the exec. */
                 worker->operation = operation_free(worker->operation);
                 if (answer < 0 || become_supervisor(worker, answer, &problem) < 0)
-                        st_log_error("process %d runs without a supervisor: %s", worker->restored,
+                        st_log_error("process %d runs without a supervisor: %s", worker->restored.pid,
                                      problem ? st_error_message(problem) : "no memory file");
         }
         pthread_mutex_lock(&worker->send_lock);
@@ -309,7 +308,7 @@ static int prepare(struct worker *worker, struct st_error **err) {
 }
 
 int worker_main(void) {
-        struct worker worker = { .send_lock = PTHREAD_MUTEX_INITIALIZER, .pty = -EBADF };
+        struct worker worker = { .send_lock = PTHREAD_MUTEX_INITIALIZER, .restored.terminal = -EBADF };
         _cleanup_error_ struct st_error *error = NULL;
         _cleanup_(message_freep) ProtobufCMessage *response = NULL;
         struct stat st;
@@ -328,7 +327,7 @@ int worker_main(void) {
         if (r >= 0)
                 r = runners[worker.task->operation](&worker, &response, &error);
         stop_control(&worker);
-        if (worker.restored > 0)
+        if (worker.restored.child > 0)
                 (void)io_set_cloexec(WORKER_SOCKET_FD, false);
         finish(&worker, r, error, response);
 

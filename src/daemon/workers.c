@@ -24,6 +24,7 @@
 #include "engine/work_dir.h"
 
 #define CLEAN_EVERY_US 200000
+#define PATIENCE_MAX_S 86400
 
 struct worker {
         struct workers *workers;
@@ -37,6 +38,7 @@ struct worker {
         pid_t pid;
         int pidfd, socket;
         sd_event_source *io;
+        sd_event_source *patience; /* from its cancelling on; at its end it is killed */
         struct channel_buffer input;
         struct worker_events events;
         void *userdata;
@@ -45,6 +47,7 @@ struct worker {
         Stasis__Worker__Result *result; /* once it came */
         Stasis__Worker__Report *result_report;
         bool closed, exited;
+        bool deaf; /* it was killed for not reacting to its cancelling */
         int status;
 };
 
@@ -52,6 +55,7 @@ struct workers {
         sd_event *loop;
         char *config; /* JSON */
         enum st_log_level log_level;
+        uint64_t patience_us; /* how long a cancelled worker may roll back */
         struct worker *running;
         size_t n;
         unsigned sequence;
@@ -86,15 +90,19 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *userdata) {
 }
 
 int workers_new(sd_event *loop, const struct st_arguments *config, struct workers **ret, struct st_error **err) {
-        struct workers *workers = NEW(struct workers);
-        json_t *json = arguments_to_json(config);
         const char *level = st_arguments_string(config, "LogLevel");
+        int64_t patience = st_arguments_int(config, "Cancel.KillAfter");
+        enum st_log_level log_level;
+        struct workers *workers;
+        json_t *json;
 
-        if (logger_level_from_text(level, &workers->log_level) < 0) {
-                json_decref(json);
-                free(workers);
+        if (logger_level_from_text(level, &log_level) < 0)
                 return st_error_set(err, EINVAL, "LogLevel: unknown level %s", level);
-        }
+        if (patience < 1 || patience > PATIENCE_MAX_S)
+                return st_error_set(err, EINVAL, "Cancel.KillAfter must be 1 to %d seconds", PATIENCE_MAX_S);
+        workers = NEW(struct workers);
+        workers->log_level = log_level;
+        json = arguments_to_json(config);
         int r = sd_event_add_time_relative(loop, &workers->timer, CLOCK_MONOTONIC, 0, 0, on_timer, workers);
         if (r >= 0)
                 r = sd_event_source_set_enabled(workers->timer, SD_EVENT_OFF);
@@ -106,6 +114,7 @@ int workers_new(sd_event *loop, const struct st_arguments *config, struct worker
         workers->loop = sd_event_ref(loop);
         workers->config = json_dumps(json, JSON_COMPACT);
         json_decref(json);
+        workers->patience_us = (uint64_t)patience * 1000000;
         *ret = workers;
         return 0;
 }
@@ -117,6 +126,7 @@ static void worker_free(struct worker *worker) {
         worker->workers->n--;
 
         sd_event_source_disable_unref(worker->io);
+        sd_event_source_disable_unref(worker->patience);
         if (worker->socket >= 0)
                 close(worker->socket);
         if (worker->pidfd >= 0)
@@ -163,6 +173,8 @@ static void death_error(const struct worker *worker, struct st_error **err) {
                 st_error_set(err, EPROTO, "worker %s in adapter %s", how, worker->adapter);
         else
                 st_error_set(err, EPROTO, "worker %s", how);
+        if (worker->deaf)
+                st_error_wrap(err, "it did not react to being cancelled");
         st_error_wrap(err, "%s of %s failed", worker->kind, worker->target);
         if (!isempty(worker->plugin))
                 st_error_hint(err, "update or remove the plugin");
@@ -399,12 +411,28 @@ int workers_start(struct workers *workers, struct worker_task *task, const struc
         return 0;
 }
 
+/** Its target lives: CRIU rolls back when nobody takes its stream any more, and a plugin's dump has a guard. */
+static int on_patience(sd_event_source *source, uint64_t usec, void *userdata) {
+        struct worker *worker = userdata;
+
+        (void)source;
+        (void)usec;
+        st_log_warning("%s %s: its worker %d did not react to being cancelled, and is killed", worker->kind, worker->id,
+                       (int)worker->pid);
+        worker->deaf = true;
+        (void)pidfd_send_signal(worker->pidfd, SIGKILL, NULL, 0);
+        return 0;
+}
+
 void worker_cancel(struct worker *worker, int number) {
         int32_t reason = number;
 
         /* A worker that does not read any more is at its end. */
         if (worker->socket >= 0)
                 (void)send(worker->socket, &reason, sizeof(reason), MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (!worker->patience && sd_event_add_time_relative(worker->workers->loop, &worker->patience, CLOCK_MONOTONIC,
+                                                            worker->workers->patience_us, 0, on_patience, worker) < 0)
+                st_log_warning("%s %s: cannot make a timer", worker->kind, worker->id);
 }
 
 const char *worker_id(const struct worker *worker) {

@@ -60,7 +60,10 @@ struct workers *workers_free(struct workers *workers);
 int workers_start(struct workers *workers, struct worker_task *task, const struct worker_events *events, void *userdata,
                   struct worker **ret, struct st_error **err);
 
-/** Asks a worker to cancel: number is ECANCELED or ETIMEDOUT. Its `end` comes when it has rolled back. */
+/**
+ * Asks a worker to cancel: number is ECANCELED or ETIMEDOUT. Its `end` comes when it has rolled back; when that takes
+ * longer than Cancel.KillAfter it is killed.
+ */
 void worker_cancel(struct worker *worker, int number);
 
 /** @return the operation's ID; as long as the worker */

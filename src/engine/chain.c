@@ -76,6 +76,12 @@ int chain_add_feature(struct chain *chain, enum st_feature feature, const char *
         return r < 0 && r != -EOPNOTSUPP ? st_error_move(err, TAKE_PTR(error)) : r;
 }
 
+bool chain_has_feature(enum st_feature feature, const char *type) {
+        const struct plugin_entry *plugin = streq(type, "process") ? NULL : registry_find(type);
+
+        return plugin && registry_feature(plugin, feature);
+}
+
 static void chain_position(struct chain *chain, size_t index) {
         const struct chain_link *link = &chain->links[index];
 
@@ -87,10 +93,14 @@ static void chain_position(struct chain *chain, size_t index) {
 /** Calls one link, timed. What it calls below comes back here, so times nest. */
 static int chain_call(struct chain *chain, size_t index, struct st_dump *dump, struct st_restore *restore,
                       struct st_error **err) {
-        const struct chain_link *link = &chain->links[index];
+        struct chain_link *link = &chain->links[index];
         size_t caller = chain->running;
         int r;
 
+        if (link->called)
+                return st_error_set(err, EINVAL, "adapter %s called the next one, %s, a second time",
+                                    chain->links[caller].name, link->name);
+        link->called = true;
         r = st_operation_check_cancelled(chain->operation, err);
         if (r < 0)
                 return r;

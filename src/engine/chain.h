@@ -6,6 +6,7 @@
  * exclusive time, and stops a cancelled operation between two adapters. That is the whole profiling system.
  */
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -22,6 +23,7 @@ struct chain_link {
         const char *plugin; /* NULL: built in */
         st_dump_fn dump;    /* one of these two */
         st_restore_fn restore;
+        bool called;
 };
 
 struct chain {
@@ -56,6 +58,9 @@ int chain_add_restore(struct chain *chain, const char *plugin, const struct st_r
  * @return 0; -EOPNOTSUPP without err: it exports nothing there; -E2BIG with err
  */
 int chain_add_feature(struct chain *chain, enum st_feature feature, const char *type, struct st_error **err);
+
+/** Does the plugin of a type export the feature? "process" has no plugin. */
+bool chain_has_feature(enum st_feature feature, const char *type);
 
 /** Runs the chain from its first link. */
 int chain_run_dump(struct chain *chain, struct st_dump *dump, struct st_error **err);

@@ -5,9 +5,11 @@
 
 #include <stdbool.h>
 
+#include <stasis/checkpoint.h>
 #include <stasis/dump.h>
 
 #include "criu/criu.h"
+#include "engine/tree_lock.h"
 #include "image/image.h"
 #include "process/analysis.h"
 
@@ -18,8 +20,13 @@ struct dump_context {
         bool named_by_default;             /* the name was ours to choose: then it is made unique */
         char *partial;                     /* hidden path of the checkpoint while it is written */
         bool leave_stopped;                /* leave the target stopped (SIGSTOP) */
-        bool stop;                         /* end the target once the checkpoint is committed */
+        char *images;                      /* where a handler puts its files: dump_images.c; NULL: nowhere yet */
+        int images_fd;                     /* the lock on it: partial.h; -EBADF */
+        bool committed;                    /* the checkpoint of a handler's files exists */
+        struct commit_hook *commit_hook;   /* commits when CRIU asks; NULL: none. dump_commit_hook.c */
+        struct guard *guard;               /* thaws the target should we die; NULL: none. guard.h */
         bool ghost_limit_given;            /* the caller set it: it is not raised */
+        struct tree_lock lock;             /* nobody else dumps, freezes or unfreezes it meanwhile */
         struct process_analysis *analysis; /* of the tree */
         char *state;                       /* what IMAGE_STATE will hold, JSON */
         struct criu_binary *criu;
@@ -31,9 +38,6 @@ static inline struct dump_context *dump_context(struct st_dump *dump) {
         return (struct dump_context *)dump;
 }
 
-/** Adds a line for the user to the answer: a warning, or what was found out. */
-void dump_message(struct st_dump *dump, const char *format, ...) ST_PRINTF(2, 3);
-
 /** Did the caller force this boolean option of CRIU off? (DumpReq.Off; `false` in criu_opts means "not set") */
 bool dump_forced_off(const struct st_dump *dump, const char *option);
 
@@ -42,6 +46,7 @@ int dump_defaults(struct st_dump *dump, struct st_dump_next *next, struct st_err
 int dump_validate(struct st_dump *dump, struct st_dump_next *next, struct st_error **err);
 int dump_storage(struct st_dump *dump, struct st_dump_next *next, struct st_error **err);
 int dump_find_pid(struct st_dump *dump, struct st_dump_next *next, struct st_error **err);
+int dump_lock_tree(struct st_dump *dump, struct st_dump_next *next, struct st_error **err);
 int dump_analyse(struct st_dump *dump, struct st_dump_next *next, struct st_error **err);
 int dump_shell_job(struct st_dump *dump, struct st_dump_next *next, struct st_error **err);
 int dump_fill_state(struct st_dump *dump, struct st_dump_next *next, struct st_error **err);
@@ -55,4 +60,7 @@ int dump_hooks(struct st_dump *dump, struct st_dump_next *next, struct st_error 
 int dump_keep_frozen(struct st_dump *dump, struct st_dump_next *next, struct st_error **err);
 int dump_cgroups(struct st_dump *dump, struct st_dump_next *next, struct st_error **err);
 int dump_files(struct st_dump *dump, struct st_dump_next *next, struct st_error **err);
+int dump_images(struct st_dump *dump, struct st_dump_next *next, struct st_error **err);
+/** Removes what a handler made, unless it is the checkpoint. */
+void dump_images_clear(struct dump_context *context);
 int dump_criu(struct st_dump *dump, struct st_dump_next *next, struct st_error **err);

@@ -20,6 +20,7 @@
 #include "base/messages.h"
 #include "base/path.h"
 #include "base/text.h"
+#include "engine/dump_commit.h"
 #include "engine/dump_context.h"
 #include "engine/operation.h"
 #include "engine/hooks.h"
@@ -55,44 +56,11 @@ static void on_captured(uint64_t bytes, void *userdata) {
         st_operation_progress(run->context->dump.operation, "capturing", bytes, run->context->analysis->memory);
 }
 
-static void on_written(uint64_t done, uint64_t total, void *userdata) {
-        struct run *run = userdata;
-        st_operation_progress(run->context->dump.operation, "writing", done, total);
-}
-
-/** Encodes, syncs and renames: from here on the checkpoint exists. */
 static int commit(struct run *run, struct st_error **err) {
-        struct dump_context *context = run->context;
-        struct st_operation *operation = context->dump.operation;
-        struct image_write options = {
-                .format = context->format,
-                .streams = context->streams,
-                .destination = context->dump.destination,
-                .partial = context->partial,
-                .uid = st_operation_uid(operation),
-                .gid = st_operation_gid(operation),
-                .cancel_fd = st_operation_cancel_fd(operation),
-                .progress = on_written,
-                .userdata = run,
-        };
-        int r;
+        int r = dump_files_finish(run->context, run->store, err);
 
-        r = dump_files_finish(context, run->store, err);
-        if (r < 0)
-                return r;
-        r = operation_record_partial(operation, context->partial, err);
-        if (r < 0)
-                return r;
-        r = image_write(run->store, &options, err);
-        if (r == -ECANCELED) {
-                /* Says why: the caller's wish or the time. */
-                _cleanup_error_ struct st_error *reason = NULL;
-                if (st_operation_check_cancelled(operation, &reason) < 0 && st_error_number(reason) != r) {
-                        if (err)
-                                *err = st_error_free(*err);
-                        return st_error_move(err, TAKE_PTR(reason));
-                }
-        }
+        if (r >= 0)
+                r = dump_commit(run->context, run->store, false, err);
         if (r >= 0)
                 run->committed = true;
         return r;
@@ -108,7 +76,7 @@ static void on_hook(struct run *run) {
                 r = capture_drain(run->capture, DRAIN_TIMEOUT_MS, &error);
         if (r >= 0)
                 r = dump_files_capture(run->context, run->store, &error);
-        if (r >= 0 && run->context->stop) {
+        if (r >= 0 && run->context->dump.stop) {
                 r = commit(run, &error);
                 run->unwritten = r < 0;
         }
@@ -225,7 +193,7 @@ static int start(struct run *run, struct st_error **err) {
                 .options = context->dump.criu,
                 .work_dir = work_dir,
                 .pid = context->dump.pid,
-                .leave_running = !context->stop && !context->leave_stopped,
+                .leave_running = !context->dump.stop && !context->leave_stopped,
                 .leave_stopped = context->leave_stopped,
                 .lock_fd = operation_lock_fd(operation),
         };
@@ -286,7 +254,7 @@ static int run_criu(struct run *run, struct st_error **err) {
          * CRIU lets the target run on without waiting for us: its last pages may be of another moment. Of a target that
          * has ended there is nothing better.
          */
-        if (!run->answered && !context->stop)
+        if (!run->answered && !context->dump.stop)
                 return st_error_set(err, EPROTO, "CRIU did not run its action script: the copy is not of one moment");
         return run->committed ? 0 : commit(run, err);
 }
@@ -296,15 +264,11 @@ int dump_criu(struct st_dump *dump, struct st_dump_next *next, struct st_error *
         _cleanup_free_ char *spill = path_directory(dump->destination);
         _cleanup_(store_freep) struct store *store = NULL;
         struct run run = { .context = context, .hook = DUMP_HOOK_NULL, .pidfd = -EBADF };
-        struct store_file *state;
         int r;
 
         (void)next;
         store = run.store = store_new(memory_budget(st_operation_config(dump->operation)), spill);
-        state = store_add(store, IMAGE_STATE, err);
-        if (!state)
-                return st_error_number(err ? *err : NULL) ?: -EIO;
-        r = store_append(store, state, context->state, strlen(context->state), err);
+        r = dump_commit_state(context, store, err);
         if (r >= 0)
                 r = run_criu(&run, err);
 

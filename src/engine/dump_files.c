@@ -92,7 +92,7 @@ static void prepare_files(struct dump_files *files, const struct process_analysi
                 _cleanup_close_ int proc_fd = proc_open(analysis->tasks[i].pid);
 
                 if (proc_fd >= 0)
-                        (void)files_each(proc_fd, FILES_DETAILS, prepare_file, files);
+                        (void)files_each(proc_fd, FILES_ALL, prepare_file, files);
         }
 }
 
@@ -130,7 +130,7 @@ int dump_files(struct st_dump *dump, struct st_dump_next *next, struct st_error 
         case DUMP_FILES_COPY:
                 /* A target that is going to be ended anyway can wait. */
                 files.limit = UINT64_MAX;
-                files.budget = context->stop ? UINT64_MAX : limit > COPY_BUDGET ? limit : COPY_BUDGET;
+                files.budget = context->dump.stop ? UINT64_MAX : limit > COPY_BUDGET ? limit : COPY_BUDGET;
                 break;
         case DUMP_FILES_RECORD:
         case DUMP_FILES_NONE:
@@ -336,8 +336,8 @@ static void tell_left_out(struct dump_context *context) {
         if (left_out->n > NAMED_MAX)
                 strv_addf(&named, "and %zu more", left_out->n - NAMED_MAX);
         text = strv_join(&named, ", ");
-        dump_message(&context->dump, "the content of these files is not in the checkpoint: %s%s", text,
-                     context->files->mode == DUMP_FILES_COPY ? ": a larger Checkpoint.FilesLimit takes it in" : "");
+        st_dump_message(&context->dump, "the content of these files is not in the checkpoint: %s%s", text,
+                        context->files->mode == DUMP_FILES_COPY ? ": a larger Checkpoint.FilesLimit takes it in" : "");
 }
 
 int dump_files_finish(struct dump_context *context, struct store *store, struct st_error **err) {

@@ -29,43 +29,35 @@
 
 struct keeping {
         struct dump_context *context;
-        struct frozen_list records; /* those that someone of the target is in are locked */
-        struct held_lock {
-                pid_t pid;
-                int fd;
-        } * locks;
-        size_t n_locks, room_locks;
+        struct frozen_list records;
         enum freezer_version version; /* of the cgroups; 0: the target is in none that is frozen */
         char *cgroup;                 /* the outermost frozen one */
         struct strv inner;            /* further frozen ones, below it */
 };
 
-static int lock(struct keeping *keeping, pid_t pid, struct st_error **err) {
-        int fd;
-
-        for (size_t i = 0; i < keeping->n_locks; i++)
-                if (keeping->locks[i].pid == pid)
-                        return 0;
-        fd = frozen_lock(keeping->context->dump.operation, pid, false, err);
-        if (fd < 0)
-                return fd;
-        GROW(keeping->locks, keeping->n_locks, keeping->room_locks);
-        keeping->locks[keeping->n_locks++] = (struct held_lock){ pid, fd };
-        return 0;
+static bool is_task(const struct process_analysis *analysis, pid_t pid) {
+        for (size_t i = 0; i < analysis->n_tasks; i++)
+                if (analysis->tasks[i].pid == pid)
+                        return true;
+        return false;
 }
 
-/** Nobody may freeze or unfreeze the target, or what it was frozen with, while it is dumped. */
+/**
+ * Nobody may unfreeze what the target was frozen with while it is dumped. Of records of processes inside the tree and
+ * above it the locks are held already; here those are left that have come from elsewhere, or whose root has ended.
+ */
 static int lock_records(struct keeping *keeping, struct st_error **err) {
-        const struct process_analysis *analysis = keeping->context->analysis;
-        int r = lock(keeping, keeping->context->dump.pid, err);
+        struct dump_context *context = keeping->context;
+        const struct process_analysis *analysis = context->analysis;
+        int r = 0;
 
         frozen_load(&keeping->records);
         for (size_t i = 0; i < keeping->records.n && r >= 0; i++) {
                 const struct frozen *record = keeping->records.items[i];
 
-                for (size_t k = 0; k < analysis->n_tasks && r >= 0; k++)
+                for (size_t k = 0; k < analysis->n_tasks && r >= 0 && !is_task(analysis, record->pid); k++)
                         if (stopped_find(&record->tasks, analysis->tasks[k].pid, analysis->tasks[k].start_time)) {
-                                r = lock(keeping, record->pid, err);
+                                r = tree_lock_share(context->dump.operation, "dump", record->pid, &context->lock, err);
                                 break;
                         }
         }
@@ -164,7 +156,7 @@ static int check_others(const struct keeping *keeping, struct st_error **err) {
         size_t n;
         int r;
 
-        if (!keeping->context->stop)
+        if (!keeping->context->dump.stop)
                 return 0;
         r = freezer_members(keeping->cgroup, &pids, &n);
         if (r < 0)
@@ -241,6 +233,18 @@ static void freeze_again(const struct keeping *keeping) {
                 (void)freezer_set(keeping->version, keeping->inner.items[i], true);
 }
 
+int dump_lock_tree(struct st_dump *dump, struct st_dump_next *next, struct st_error **err) {
+        struct tree_lock *lock = &dump_context(dump)->lock;
+        int r = dump->pid > 0 ? tree_lock_take(dump->operation, "dump", dump->pid, lock, err) : 0;
+
+        if (r < 0)
+                st_error_wrap(err, "cannot dump process %d", dump->pid);
+        else
+                r = st_dump_proceed(next, dump, err);
+        tree_lock_release(lock);
+        return r;
+}
+
 int dump_keep_frozen(struct st_dump *dump, struct st_dump_next *next, struct st_error **err) {
         struct keeping keeping = { .context = dump_context(dump) };
         int r = lock_records(&keeping, err);
@@ -257,9 +261,6 @@ int dump_keep_frozen(struct st_dump *dump, struct st_dump_next *next, struct st_
         frozen_list_clear(&keeping.records);
         frozen_load(&keeping.records);
         frozen_list_clear(&keeping.records);
-        for (size_t i = 0; i < keeping.n_locks; i++)
-                frozen_unlock(keeping.locks[i].pid, keeping.locks[i].fd);
-        free(keeping.locks);
         free(keeping.cgroup);
         strv_clear(&keeping.inner);
         return r;

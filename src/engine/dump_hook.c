@@ -8,7 +8,7 @@
 #include "engine/hook_protocol.h"
 
 int dump_hook_listen(struct dump_hook *hook, const char *work_dir, struct st_error **err) {
-        hook->path = path_join(work_dir, "hook.sock");
+        hook->path = path_join(work_dir, HOOK_SOCKET_NAME);
         hook->listener = io_listen_unix(hook->path, 0600, 1);
         if (hook->listener < 0)
                 return st_error_errno(err, hook->listener, "cannot listen at %s", hook->path);

@@ -24,21 +24,12 @@ static void default_string(char **field, const char *value) {
                 message_set_string(field, value);
 }
 
-/** PID of the request, for the default name; 0: not known. */
-static uint32_t request_pid(const Daemon__DumpReq *req) {
-        const Daemon__Process *process = req->details ? req->details->process : NULL;
-        return process && process->has_pid ? process->pid : 0;
-}
-
 /** dump-TYPE-JID-or-PID-TIME */
 static char *default_name(const Daemon__DumpReq *req) {
-        const char *jid = req->details ? req->details->jid : NULL;
+        _cleanup_free_ char *id = request_target_id(req->details);
 
-        if (!isempty(jid))
-                return xasprintf("dump-%s-%s-%lld", req->type, jid, (long long)time(NULL));
-        if (request_pid(req))
-                return xasprintf("dump-%s-%u-%lld", req->type, request_pid(req), (long long)time(NULL));
-        return xasprintf("dump-%s-%lld", req->type, (long long)time(NULL));
+        return id ? xasprintf("dump-%s-%s-%lld", req->type, id, (long long)time(NULL))
+                  : xasprintf("dump-%s-%lld", req->type, (long long)time(NULL));
 }
 
 /** CRIU.ManageCgroups as the enum of criu_opts. */
@@ -86,7 +77,7 @@ int dump_defaults(struct st_dump *dump, struct st_dump_next *next, struct st_err
                 criu->leave_running = st_arguments_bool(config, "CRIU.LeaveRunning");
         }
         context->leave_stopped = criu->has_leave_stopped && criu->leave_stopped;
-        context->stop = !criu->leave_running && !context->leave_stopped;
+        context->dump.stop = !criu->leave_running && !context->leave_stopped;
         context->ghost_limit_given = criu->has_ghost_limit && criu->ghost_limit != 0;
         if (!context->ghost_limit_given) {
                 criu->has_ghost_limit = 1;

@@ -7,19 +7,24 @@
  * (defaults are filled in).
  */
 
+#include <sys/types.h>
+
 #include <daemon/daemon.pb-c.h>
 #include <stasis/operation.h>
 
 /** src/engine/dump.c. On success resp->paths[0] is the checkpoint. */
 int engine_dump(struct st_operation *operation, Daemon__DumpReq *req, Daemon__DumpResp *resp, struct st_error **err);
 
-/**
- * src/engine/restore.c. On success resp->pid is running and is a child of the calling process, which must reap it.
- *
- * @param ret_pty the master of the job's terminal, or -EBADF: the caller drains and closes it
- */
-int engine_restore(struct st_operation *operation, Daemon__RestoreReq *req, Daemon__RestoreResp *resp, int *ret_pty,
-                   struct st_error **err);
+/** What a restore leaves to its caller. */
+struct engine_restored {
+        pid_t pid;    /* of what was restored; 0: nothing was, it was only checked */
+        pid_t child;  /* our child to reap, that ends with the exit code: usually `pid`; 0: others reap it */
+        int terminal; /* master of the terminal of what was restored: the caller drains and closes it; -EBADF: none */
+};
+
+/** src/engine/restore.c. On success ret->child must be reaped by the calling process. */
+int engine_restore(struct st_operation *operation, Daemon__RestoreReq *req, Daemon__RestoreResp *resp,
+                   struct engine_restored *ret, struct st_error **err);
 
 /**
  * src/engine/freeze.c: freezes or unfreezes without a dump (DumpReq.Action is not looked at). The answer's messages say

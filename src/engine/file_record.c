@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 
 #include "base/cleanup.h"
+#include "base/json_path.h"
 #include "base/memory.h"
 #include "base/text.h"
 
@@ -30,27 +31,10 @@ static void add_hash(json_t *object, const char *key, bool known, struct hash ha
         json_object_set_new(object, key, json_string(text));
 }
 
-static void add_path(json_t *object, const char *path) {
-        json_t *text = json_string(path);
-
-        if (text) {
-                json_object_set_new(object, "path", text);
-                return;
-        }
-        size_t n = strlen(path);
-        _cleanup_free_ char *hex = xmalloc(2 * n + 1);
-        for (size_t i = 0; i < n; i++) {
-                hex[2 * i] = "0123456789abcdef"[(unsigned char)path[i] >> 4];
-                hex[2 * i + 1] = "0123456789abcdef"[(unsigned char)path[i] & 15];
-        }
-        hex[2 * n] = 0;
-        json_object_set_new(object, "path_hex", json_string(hex));
-}
-
 static json_t *record_to_json(const struct file_record *record) {
         json_t *object = json_object();
 
-        add_path(object, record->path);
+        json_path_put(object, "path", record->path);
         json_object_set_new(object, "dev", json_integer((json_int_t)record->was.dev));
         json_object_set_new(object, "inode", json_integer((json_int_t)record->was.inode));
         if (record->was.birth.tv_sec != 0)
@@ -137,25 +121,6 @@ static int get_hash(json_t *object, const char *key, bool *known, struct hash *r
         return 0;
 }
 
-static int hex_digit(char c) {
-        return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
-static char *path_from_hex(const char *hex, size_t n) {
-        _cleanup_free_ char *path = xmalloc(n / 2 + 1);
-
-        if (n % 2 != 0)
-                return NULL;
-        for (size_t i = 0; i < n / 2; i++) {
-                int high = hex_digit(hex[2 * i]), low = hex_digit(hex[2 * i + 1]);
-                if (high < 0 || low < 0 || (high == 0 && low == 0))
-                        return NULL;
-                path[i] = (char)(high << 4 | low);
-        }
-        path[n / 2] = 0;
-        return TAKE_PTR(path);
-}
-
 /** Such as the kernel shows: absolute, without double slashes, ".", "..", or a slash at its end. */
 static bool is_plain_path(const char *path) {
         if (path[0] != '/' || strlen(path) >= PATH_MAX)
@@ -171,14 +136,7 @@ static bool is_plain_path(const char *path) {
 }
 
 static int get_path(json_t *object, char **ret) {
-        json_t *text = json_object_get(object, "path"), *hex = json_object_get(object, "path_hex");
-
-        /* jansson refuses a NUL inside a text unless told otherwise. */
-        if (json_is_string(text) && !hex && json_string_length(text) < PATH_MAX)
-                *ret = xstrdup(json_string_value(text));
-        else if (json_is_string(hex) && !text && json_string_length(hex) < (size_t)2 * PATH_MAX)
-                *ret = path_from_hex(json_string_value(hex), json_string_length(hex));
-        return *ret && is_plain_path(*ret) ? 0 : -EBADMSG;
+        return json_path_get(object, "path", ret) >= 0 && is_plain_path(*ret) ? 0 : -EBADMSG;
 }
 
 static int get_content(json_t *object, struct file_record *record) {

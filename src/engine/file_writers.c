@@ -23,7 +23,7 @@ static int is_writer(const struct file *file, void *userdata) {
 static bool writes(pid_t pid, struct plain_file *wanted) {
         _cleanup_close_ int proc_fd = proc_open(pid);
 
-        return proc_fd >= 0 && files_each(proc_fd, FILES_DETAILS, is_writer, wanted) == -EEXIST;
+        return proc_fd >= 0 && files_each(proc_fd, FILES_ALL, is_writer, wanted) == -EEXIST;
 }
 
 /** @return a process with a descriptor that can write, not ours; 0: none */

@@ -20,6 +20,8 @@
 #include "engine/engine.h"
 #include "engine/freeze_context.h"
 #include "engine/operation.h"
+#include "engine/request.h"
+#include "engine/tree_lock.h"
 #include "process/analysis.h"
 #include "process/idmap.h"
 #include "process/parse.h"
@@ -115,15 +117,14 @@ static int validate(struct st_dump *dump, struct st_dump_next *next, struct st_e
 
 /** One at a time freezes or unfreezes a tree, and none while it is dumped. */
 static int lock(struct st_dump *dump, struct st_dump_next *next, struct st_error **err) {
-        int fd = frozen_lock(dump->operation, dump->pid, true, err);
-        int r = fd;
+        struct freeze_context *context = freeze_context(dump);
+        _cleanup_tree_lock_ struct tree_lock lock = { 0 };
+        int r = tree_lock_take(dump->operation, context->verb, dump->pid, &lock, err);
 
-        if (r >= 0) {
-                frozen_load(&freeze_context(dump)->records);
-                r = st_dump_proceed(next, dump, err);
-        }
-        frozen_unlock(dump->pid, fd);
-        return r;
+        if (r < 0)
+                return r;
+        frozen_load(&context->records);
+        return st_dump_proceed(next, dump, err);
 }
 
 /** Refuses what cannot be frozen, or must not be. */
@@ -264,8 +265,8 @@ static int freeze_by_cgroup(struct freeze_context *context, const struct freezer
         record_tree(&record, &context->tree);
         r = freeze_recorded(context, &record, path, err);
         if (r >= 0)
-                dump_message(&context->dump, "%zu process%s frozen, by the cgroup %s", record.tasks.n,
-                             record.tasks.n == 1 ? "" : "es", directory);
+                st_dump_message(&context->dump, "%zu process%s frozen, by the cgroup %s", record.tasks.n,
+                                record.tasks.n == 1 ? "" : "es", directory);
         stopped_clear(&record.tasks);
         return r;
 }
@@ -321,10 +322,11 @@ static int freeze_by_signals(struct freeze_context *context, const struct frozen
         if (r < 0 || ours == 0)
                 frozen_remove(&record);
         if (r >= 0 && ours == 0)
-                dump_message(&context->dump, "process %d is stopped already, not by stasis: it is left so", record.pid);
+                st_dump_message(&context->dump, "process %d is stopped already, not by stasis: it is left so",
+                                record.pid);
         else if (r >= 0)
-                dump_message(&context->dump, "%zu process%s stopped, by signals%s", ours, ours == 1 ? "" : "es",
-                             ours < record.tasks.n ? "; others were stopped before" : "");
+                st_dump_message(&context->dump, "%zu process%s stopped, by signals%s", ours, ours == 1 ? "" : "es",
+                                ours < record.tasks.n ? "; others were stopped before" : "");
         stopped_clear(&record.tasks);
         return r;
 }
@@ -357,7 +359,7 @@ static int freeze_process(struct st_dump *dump, struct st_dump_next *next, struc
                 before = NULL;
         }
         if (before && frozen_holds(before)) {
-                dump_message(dump, "process %d is frozen already", dump->pid);
+                st_dump_message(dump, "process %d is frozen already", dump->pid);
                 freeze_fill_state(dump);
                 return 0;
         }
@@ -365,9 +367,9 @@ static int freeze_process(struct st_dump *dump, struct st_dump_next *next, struc
                 const struct frozen *with =
                         frozen_find_member(&context->records, dump->pid, context->tree.tasks[0].start_time);
                 if (with)
-                        dump_message(dump, "process %d is frozen already, with process %d", dump->pid, with->pid);
+                        st_dump_message(dump, "process %d is frozen already, with process %d", dump->pid, with->pid);
                 else
-                        dump_message(dump, "process %d is frozen already, by its cgroup, not by stasis", dump->pid);
+                        st_dump_message(dump, "process %d is frozen already, by its cgroup, not by stasis", dump->pid);
                 freeze_fill_state(dump);
                 return 0;
         }
@@ -425,9 +427,10 @@ static const struct st_dump_adapter unfreeze_plugin_steps[] = {
         { 0 },
 };
 
-static int run_steps(struct st_operation *operation, const struct st_dump_adapter *steps, Daemon__DumpReq *req,
-                     Daemon__DumpResp *resp, struct st_error **err) {
+static int run_steps(struct st_operation *operation, const struct st_dump_adapter *steps, const char *verb,
+                     Daemon__DumpReq *req, Daemon__DumpResp *resp, struct st_error **err) {
         struct freeze_context context = {
+                .verb = verb,
                 .dump = { .size = sizeof(struct st_dump), .operation = operation, .req = req, .resp = resp },
         };
         struct chain chain = { .operation = operation };
@@ -459,12 +462,17 @@ static int run(struct st_operation *operation, bool freeze, Daemon__DumpReq *req
         if (!req->type)
                 req->type = xstrdup("process");
         if (streq(req->type, "process"))
-                r = run_steps(operation, freeze ? freeze_steps : unfreeze_steps, req, resp, err);
+                r = run_steps(operation, freeze ? freeze_steps : unfreeze_steps, verb, req, resp, err);
         else
-                r = run_steps(operation, freeze ? freeze_plugin_steps : unfreeze_plugin_steps, req, resp, err);
+                r = run_steps(operation, freeze ? freeze_plugin_steps : unfreeze_plugin_steps, verb, req, resp, err);
         if (r < 0 && process && process->has_pid)
                 return st_error_wrap(err, "cannot %s process %u", verb, process->pid);
-        return r < 0 ? st_error_wrap(err, "cannot %s the %s", verb, req->type) : r;
+        if (r < 0) {
+                _cleanup_free_ char *id = request_target_id(req->details);
+
+                return st_error_wrap(err, "cannot %s the %s%s%s", verb, req->type, id ? " " : "", id ? id : "");
+        }
+        return r;
 }
 
 int engine_freeze(struct st_operation *operation, Daemon__DumpReq *req, Daemon__DumpResp *resp, struct st_error **err) {

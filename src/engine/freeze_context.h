@@ -14,6 +14,7 @@
 
 struct freeze_context {
         struct st_dump dump; /* first: a struct st_dump of these chains is one of these */
+        const char *verb;    /* "freeze" */
         struct tree tree;    /* empty when the root is gone (unfreeze) */
         struct frozen_list records;
         struct freezer_hierarchy freezers[2]; /* both versions */

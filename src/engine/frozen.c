@@ -4,14 +4,12 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <jansson.h>
-#include <poll.h>
-#include <sys/file.h>
-#include <sys/stat.h>
 
 #include <stasis/log.h>
 
 #include "base/cleanup.h"
 #include "base/io.h"
+#include "base/json_path.h"
 #include "base/memory.h"
 #include "base/path.h"
 #include "base/text.h"
@@ -22,8 +20,6 @@
 /* A record has less than 64 bytes for each of at most 65,536 tasks. */
 #define RECORD_LIMIT ((size_t)8 << 20)
 #define TASKS_LIMIT 65536
-
-#define LOCK_RETRY_MS 20
 
 static char *directory(void) {
         return path_join(path_run_dir(), "frozen");
@@ -63,7 +59,7 @@ char *frozen_to_json(const struct frozen *frozen) {
                                  (json_int_t)frozen->uid, "client", frozen->client, "time", (json_int_t)frozen->time,
                                  "complete", frozen->complete, "tasks", tasks);
         if (frozen->cgroup) {
-                json_object_set_new(root, "cgroup", json_string(frozen->cgroup));
+                json_path_put(root, "cgroup", frozen->cgroup);
                 json_object_set_new(root, "freezer", json_integer(frozen->version));
         }
         char *text = json_dumps(root, JSON_COMPACT);
@@ -92,15 +88,15 @@ static int tasks_from_json(json_t *list, struct frozen *frozen, struct st_error 
 }
 
 static int parse(json_t *root, struct frozen *frozen, struct st_error **err) {
-        const char *boot, *cgroup = NULL;
-        int version, complete, freezer = 0;
+        const char *boot;
+        int version, complete, freezer = 0, r;
         json_int_t start, uid, when;
         json_error_t why;
         json_t *tasks;
 
-        if (json_unpack_ex(root, &why, 0, "{s:i,s:s,s:i,s:I,s:I,s:i,s:I,s:b,s:o,s?s,s?i}", "version", &version, "boot",
+        if (json_unpack_ex(root, &why, 0, "{s:i,s:s,s:i,s:I,s:I,s:i,s:I,s:b,s:o,s?i}", "version", &version, "boot",
                            &boot, "pid", &frozen->pid, "start", &start, "uid", &uid, "client", &frozen->client, "time",
-                           &when, "complete", &complete, "tasks", &tasks, "cgroup", &cgroup, "freezer", &freezer) < 0)
+                           &when, "complete", &complete, "tasks", &tasks, "freezer", &freezer) < 0)
                 return st_error_set(err, EBADMSG, "%s", why.text);
         if (version > RECORD_VERSION)
                 return st_error_set(err, EOPNOTSUPP, "it was written by a newer stasis (version %d)", version);
@@ -108,13 +104,13 @@ static int parse(json_t *root, struct frozen *frozen, struct st_error **err) {
                 return st_error_set(err, ESTALE, "it is of an earlier boot");
         if (frozen->pid <= 1)
                 return st_error_set(err, EBADMSG, "its PID is %d", frozen->pid);
-        if (cgroup && (*cgroup != '/' || (freezer != FREEZER_V1 && freezer != FREEZER_V2)))
+        r = json_path_get(root, "cgroup", &frozen->cgroup);
+        if (r == -EBADMSG || (r >= 0 && (frozen->cgroup[0] != '/' || (freezer != FREEZER_V1 && freezer != FREEZER_V2))))
                 return st_error_set(err, EBADMSG, "its cgroup is not one");
         frozen->start_time = (uint64_t)start;
         frozen->uid = (uid_t)uid;
         frozen->time = when;
         frozen->complete = complete;
-        frozen->cgroup = xstrdup(cgroup);
         frozen->version = (enum freezer_version)freezer;
         return tasks_from_json(tasks, frozen, err);
 }
@@ -233,49 +229,4 @@ const struct frozen *frozen_find_member(const struct frozen_list *list, pid_t pi
                 if (list->items[i]->complete && stopped_find(&list->items[i]->tasks, pid, start_time))
                         return list->items[i];
         return NULL;
-}
-
-static char *lock_path(pid_t pid) {
-        return xasprintf("%s/frozen/%d.lock", path_run_dir(), pid);
-}
-
-/** Is the file of that name still the one that is open? */
-static bool is_same_file(int fd, const char *path) {
-        struct stat of_fd, of_path;
-
-        return fstat(fd, &of_fd) == 0 && stat(path, &of_path) == 0 && of_fd.st_ino == of_path.st_ino &&
-               of_fd.st_dev == of_path.st_dev;
-}
-
-int frozen_lock(const struct st_operation *operation, pid_t pid, bool exclusive, struct st_error **err) {
-        _cleanup_free_ char *dir = directory(), *path = lock_path(pid);
-        int r = io_make_directories(dir, 0700);
-
-        while (r >= 0) {
-                _cleanup_close_ int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-                struct pollfd cancel = { .fd = st_operation_cancel_fd(operation), .events = POLLIN };
-
-                if (fd < 0)
-                        return st_error_errno(err, errno, "cannot open %s", path);
-                if (flock(fd, (exclusive ? LOCK_EX : LOCK_SH) | LOCK_NB) == 0) {
-                        if (is_same_file(fd, path))
-                                return TAKE_FD(fd);
-                        continue; /* its last holder has removed it */
-                }
-                if (errno != EWOULDBLOCK && errno != EINTR)
-                        return st_error_errno(err, errno, "cannot lock %s", path);
-                (void)poll(&cancel, 1, LOCK_RETRY_MS);
-                r = st_operation_check_cancelled(operation, err);
-        }
-        return err && *err ? r : st_error_errno(err, r, "cannot make %s", dir);
-}
-
-void frozen_unlock(pid_t pid, int fd) {
-        _cleanup_free_ char *path = lock_path(pid);
-
-        if (fd < 0)
-                return;
-        if (flock(fd, LOCK_EX | LOCK_NB) == 0 && is_same_file(fd, path))
-                (void)unlink(path);
-        close(fd);
 }

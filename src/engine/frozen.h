@@ -3,21 +3,21 @@
 
 /*
  * What stasis has frozen, written down: <run dir>/frozen/PID-START.json for each tree (0600, replaced atomically), so
- * that it can be unfrozen by anybody, whatever became of who froze it. Beside it PID.lock: exclusive while the tree is
- * being frozen or unfrozen, shared while it is dumped.
+ * that it can be unfrozen by anybody, whatever became of who froze it. The locks beside them: tree_lock.h.
  *
  *   { "version": 1, "boot": "…", "pid": 42, "start": 4711, "uid": 0, "client": 77, "time": 1700000000,
  *     "complete": true, "cgroup": "/sys/fs/cgroup/…", "freezer": 1,
  *     "tasks": [ { "pid", "start", "ours" } ] }
  *
- * Without "cgroup" it was frozen by signals. A record that is not complete was left by somebody who died on the way.
+ * A cgroup whose path is not UTF-8 is a "cgroup_hex" (base/json_path.h). Without either it was frozen by signals. A
+ * record that is not complete was left by somebody who died on the way.
  */
 
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
-#include <stasis/operation.h>
+#include <stasis/error.h>
 
 #include "process/freezer.h"
 #include "process/stopper.h"
@@ -73,13 +73,3 @@ bool frozen_holds(const struct frozen *frozen);
 
 /** Thaws or continues what it froze. Whether that is wanted, and who lives, is for the caller to know. */
 int frozen_undo(const struct frozen *frozen, struct st_error **err);
-
-/**
- * Waits for the lock of a tree.
- *
- * @return a descriptor for frozen_unlock(); -ECANCELED, -ETIMEDOUT or another -errno with err
- */
-int frozen_lock(const struct st_operation *operation, pid_t pid, bool exclusive, struct st_error **err);
-
-/** Gives a lock back; the last one removes its file. -EBADF is fine. */
-void frozen_unlock(pid_t pid, int fd);

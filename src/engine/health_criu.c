@@ -24,7 +24,9 @@ static const struct {
         { "timens", "processes in time namespaces cannot be dumped: a kernel from 5.6 on has them" },
         { "tcp_half_closed", "half-closed TCP connections cannot be dumped: a kernel from 4.18 on can" },
         { "seccomp_filters", "processes with seccomp filters cannot be dumped: set CONFIG_CHECKPOINT_RESTORE" },
-        { "nftables", "TCP connections need iptables instead: CRIU was built without nftables" },
+        { "network_lock_nftables",
+          "TCP connections are locked by iptables, one by one: frozen for about 45 ms more for each. "
+          "A CRIU with libnftables and a kernel with nf_tables lock all at once" },
         { "uffd-noncoop", "lazy restore does not work: set CONFIG_USERFAULTFD" },
         { "pagemap_scan", "memory is looked through in a slower way: a kernel from 6.7 on has PAGEMAP_SCAN" },
         { "mem_dirty_track", "CRIU's own incremental dumps (pre-dump) do not work: set CONFIG_MEM_SOFT_DIRTY" },

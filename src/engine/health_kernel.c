@@ -19,7 +19,6 @@
 #include "base/cleanup.h"
 #include "base/io.h"
 #include "base/memory.h"
-#include "criu/criu.h"
 #include "engine/health.h"
 #include "process/proc.h"
 
@@ -115,14 +114,6 @@ static void check_cgroups(struct health *health) {
                     unified || freezer ? NULL : "targets are frozen by signals: mount cgroups to freeze by them");
 }
 
-static void check_packet_filter(struct health *health) {
-        health_warn(health, "packet filter",
-                    criu_has_helper("iptables-restore") ? "iptables"
-                    : criu_has_helper("nft")            ? "nftables"
-                                                        : "nftables, by CRIU's library",
-                    NULL);
-}
-
 void health_kernel(struct health *health) {
         struct utsname name;
 
@@ -133,6 +124,5 @@ void health_kernel(struct health *health) {
         check_calls(health);
         check_memory_tracking(health);
         check_cgroups(health);
-        check_packet_filter(health);
         check_capabilities(health);
 }

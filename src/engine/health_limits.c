@@ -21,18 +21,9 @@
 #define MEMORY_LOW (256ull << 20)
 
 /** The first line of a small file; malloc'ed, NULL when there is none. */
-static char *read_line(const char *path) {
-        char *text = NULL;
-
-        if (io_read_file(AT_FDCWD, path, 4096, &text, NULL) < 0)
-                return NULL;
-        text[strcspn(text, "\n")] = '\0';
-        return text;
-}
-
 /** A setting of the kernel, and what a too small one means. */
 static void check_setting(struct health *health, const char *name, uint64_t least, const char *problem) {
-        _cleanup_free_ char *path = xasprintf("/proc/sys/%s", name), *value = read_line(path);
+        _cleanup_free_ char *path = xasprintf("/proc/sys/%s", name), *value = io_read_line(path);
 
         if (value)
                 health_warn(health, name, value, strtoull(value, NULL, 10) < least ? problem : NULL);
@@ -59,7 +50,7 @@ static void check_memory(struct health *health) {
 }
 
 static void check_huge_pages(struct health *health) {
-        _cleanup_free_ char *text = read_line("/sys/kernel/mm/transparent_hugepage/enabled");
+        _cleanup_free_ char *text = io_read_line("/sys/kernel/mm/transparent_hugepage/enabled");
 
         if (text)
                 health_warn(health, "huge pages", text,

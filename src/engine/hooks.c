@@ -151,7 +151,7 @@ static void run_all(struct hooks *hooks, enum when when, struct st_dump *dump, c
 
                 if (run(hooks, when, hooks->programs[when].items[i], facts, -1, &problem) >= 0)
                         continue;
-                dump_message(dump, "%s", st_error_message(problem));
+                st_dump_message(dump, "%s", st_error_message(problem));
                 st_log_warning("%s", st_error_message(problem));
         }
 }
@@ -212,7 +212,7 @@ int restore_hooks(struct st_restore *restore, struct st_restore_next *next, stru
         r = load(&hooks, 1u << POST_RESTORE, req->hooks, req->n_hooks, err);
         if (r >= 0)
                 r = st_restore_proceed(next, restore, err);
-        if (r < 0)
+        if (r < 0 || (req->has_check && req->check))
                 return r;
 
         const struct facts facts = {
@@ -228,7 +228,7 @@ int restore_hooks(struct st_restore *restore, struct st_restore_next *next, stru
                         st_operation_cancel_fd(restore->operation), &problem) >= 0)
                         continue;
                 /* The process runs already: ending it for that would lose more than it saves. */
-                restore_message(restore, "%s", st_error_message(problem));
+                st_restore_message(restore, "%s", st_error_message(problem));
                 st_log_warning("%s", st_error_message(problem));
         }
         return 0;

@@ -7,6 +7,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include <stasis/checkpoint.h>
+
 #include "base/cleanup.h"
 #include "base/memory.h"
 #include "base/messages.h"
@@ -175,6 +177,7 @@ static int read_state(struct inspection *inspection, struct image *image, struct
         inspection->of_stasis = true;
         inspection->type = TAKE_PTR(saved->type);
         inspection->options = TAKE_PTR(saved->criu);
+        inspection->criu_version = TAKE_PTR(saved->criu_version);
         inspection->state = TAKE_PTR(saved->state);
 
         json_t *root = json_loads(text, 0, NULL);
@@ -203,6 +206,19 @@ static int read_records(struct inspection *inspection, struct image *image, stru
         return r;
 }
 
+/** What the plugin of its type says of it. */
+static int read_summary(struct inspection *inspection, struct image *image, struct st_error **err) {
+        _cleanup_error_ struct st_error *error = NULL;
+        _cleanup_free_ char *text = NULL;
+        size_t size;
+        int r = image_read(image, ST_SUMMARY_FILE, &text, &size, &error);
+        if (r == -ENOENT)
+                return 0;
+        if (r < 0)
+                return st_error_move(err, TAKE_PTR(error));
+        return inspect_summary_parse(inspection, text, size, err);
+}
+
 static int read_all(struct inspection *inspection, struct image *image, unsigned parts, struct st_error **err) {
         int r = read_images(inspection, image, parts, err);
         if (r >= 0)
@@ -213,6 +229,8 @@ static int read_all(struct inspection *inspection, struct image *image, unsigned
                 r = read_state(inspection, image, err);
         if (r >= 0)
                 r = read_records(inspection, image, err);
+        if (r >= 0)
+                r = read_summary(inspection, image, err);
         if (r >= 0 && (parts & INSPECT_FILES))
                 r = inspect_files(inspection, err);
         if (r >= 0 && (parts & INSPECT_MEMORY))
@@ -255,6 +273,11 @@ struct inspection *inspection_free(struct inspection *inspection) {
         }
         for (size_t i = 0; i < inspection->n_areas; i++)
                 free(inspection->areas[i].what);
+        for (size_t i = 0; i < inspection->n_remarks; i++) {
+                free(inspection->remarks[i].label);
+                free(inspection->remarks[i].text);
+        }
+        free(inspection->remarks);
         free(inspection->tasks);
         free(inspection->by_pid);
         free(inspection->fds);
@@ -262,6 +285,7 @@ struct inspection *inspection_free(struct inspection *inspection) {
         free(inspection->areas);
         free(inspection->path);
         free(inspection->version);
+        free(inspection->criu_version);
         free(inspection->type);
         message_freep(&inspection->options);
         message_freep(&inspection->state);

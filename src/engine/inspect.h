@@ -82,6 +82,11 @@ struct inspect_area {
         char *what;          /* path, "[heap]", …; NULL: anonymous memory */
 };
 
+/** A line that the plugin of the checkpoint's type wants to be told: ST_SUMMARY_FILE. */
+struct inspect_remark {
+        char *label, *text;
+};
+
 struct inspect_images;
 
 struct inspection {
@@ -95,10 +100,13 @@ struct inspection {
         bool of_stasis;
         int64_t time;                /* seconds since 1970 */
         char *version;               /* of stasis */
+        char *criu_version;          /* that dumped it; NULL: not known */
         char *type;                  /* "process" */
         Criu__CriuOpts *options;     /* that the restore repeats */
         Daemon__ProcessState *state; /* of the root, before the dump */
-        size_t n_recorded, n_saved;  /* files that can be rolled back; those whose content is kept */
+        struct inspect_remark *remarks;
+        size_t n_remarks, remarks_room;
+        size_t n_recorded, n_saved; /* files that can be rolled back; those whose content is kept */
 
         const CriuImage__Inventory *inventory;
         struct inspect_task *tasks; /* the root first, parents before their children */

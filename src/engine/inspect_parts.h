@@ -12,6 +12,9 @@ int inspect_count_row(struct inspection *inspection, const char *text, struct st
 /** Fills fds and sockets from the tasks. */
 int inspect_files(struct inspection *inspection, struct st_error **err);
 
+/** Reads ST_SUMMARY_FILE into the remarks. @return 0 or -EBADMSG with err */
+int inspect_summary_parse(struct inspection *inspection, const char *text, size_t size, struct st_error **err);
+
 /** Fills areas, and pages and mapped of the tasks. */
 int inspect_memory(struct inspection *inspection, struct st_error **err);
 

@@ -178,7 +178,7 @@ static void judge_ghosts(struct check *check) {
         }
         dump->criu->has_ghost_limit = 1;
         dump->criu->ghost_limit = (uint32_t)check->ghost_size;
-        dump_message(dump, "%s: its content (%s) goes into the checkpoint", check->ghost, size);
+        st_dump_message(dump, "%s: its content (%s) goes into the checkpoint", check->ghost, size);
 }
 
 static void judge_linked(struct check *check) {
@@ -192,11 +192,11 @@ static void judge_linked(struct check *check) {
                 return;
         }
         dump->criu->has_link_remap = dump->criu->link_remap = 1;
-        if (!dump_context(dump)->stop)
-                dump_message(dump,
-                             "%s, which still has another name: CRIU finds it again only after a dump with "
-                             "--stop",
-                             check->linked);
+        if (!dump->stop)
+                st_dump_message(dump,
+                                "%s, which still has another name: CRIU finds it again only after a dump with "
+                                "--stop",
+                                check->linked);
 }
 
 static void note_mounts(struct check *check, const Daemon__ProcessState *state) {

@@ -10,7 +10,8 @@
 
 static int query_processes(struct st_operation *operation, const Daemon__QueryReq *req, Daemon__QueryResp *resp,
                            struct st_error **err) {
-        unsigned detail = PROCESS_INSPECT | PROCESS_HOST | (req->has_tree && req->tree ? PROCESS_TREE : 0);
+        unsigned detail = (req->has_brief && req->brief ? PROCESS_BASIC : PROCESS_INSPECT | PROCESS_HOST) |
+                          (req->has_tree && req->tree ? PROCESS_TREE : 0);
 
         if (req->n_pids == 0)
                 return st_error_set(err, EINVAL, "the query names no process");

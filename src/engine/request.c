@@ -3,6 +3,7 @@
 
 #include <errno.h>
 
+#include "base/memory.h"
 #include "base/text.h"
 #include "criu/options.h"
 #include "plugin/registry.h"
@@ -40,4 +41,20 @@ bool request_is_off(char *const *off, size_t n, const char *option) {
                 if (streq(off[i], option))
                         return true;
         return false;
+}
+
+char *request_target_id(const Daemon__Details *details) {
+        if (!details)
+                return NULL;
+        if (!isempty(details->jid))
+                return xstrdup(details->jid);
+        if (details->process && details->process->has_pid && details->process->pid)
+                return xasprintf("%u", details->process->pid);
+        if (details->runc && !isempty(details->runc->id))
+                return xstrdup(details->runc->id);
+        if (details->containerd && !isempty(details->containerd->id))
+                return xstrdup(details->containerd->id);
+        if (details->docker && !isempty(details->docker->id))
+                return xstrdup(details->docker->id);
+        return NULL;
 }

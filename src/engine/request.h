@@ -23,3 +23,6 @@ int request_check_off(char *const *off, size_t n, struct st_error **err);
 
 /** Is the option forced off? (field Off of the requests: `false` in criu_opts means "not set") */
 bool request_is_off(char *const *off, size_t n, const char *option);
+
+/** What a request is about, for names, logs: the JID, else the PID or the container's ID; malloc'ed, NULL: nothing. */
+char *request_target_id(const Daemon__Details *details);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "engine/restore_context.h"
 
-#include <stdarg.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/memory.h"
@@ -10,40 +10,56 @@
 #include "engine/chain.h"
 #include "engine/engine.h"
 #include "engine/request.h"
+#include "engine/restore_images.h"
 
 /* In the place of this the adapters or the handler of the request's type are slotted in. */
 #define BUILT_IN ST_FEATURE_COUNT
+
+/* Which types a step is for. */
+enum scope {
+        ALL,
+        BY_CRIU, /* types that CRIU restores: not those whose plugin has a handler in its place */
+        BY_HANDLER,
+};
+
+static bool is_check(const struct st_restore *restore) {
+        return restore->req->has_check && restore->req->check;
+}
+
+/** A handler that succeeds has restored something, unless it was only to look. */
+static int check_result(struct st_restore *restore, struct st_restore_next *next, struct st_error **err) {
+        int r = st_restore_proceed(next, restore, err);
+
+        if (r >= 0 && restore->pid <= 0 && !is_check(restore))
+                return st_error_set(err, EPROTO, "the handler of type %s restored no process", restore->req->type);
+        return r;
+}
 
 /* The chain of a restore, outermost first: it mirrors the dump's. */
 static const struct restore_step {
         struct st_restore_adapter adapter;
         enum st_feature feature;
+        enum scope scope;
 } steps[] = {
-        { { "defaults", restore_defaults }, BUILT_IN },
-        { { "validate", restore_validate }, BUILT_IN },
-        { { "pid file", restore_pid_file }, BUILT_IN },
-        { { "storage", restore_storage }, BUILT_IN },
-        { { "type, early", NULL }, ST_FEATURE_restore_middleware_early },
-        { { "reload state", restore_reload_state }, BUILT_IN },
-        { { "network options", restore_network }, BUILT_IN },
-        { { "type, late", NULL }, ST_FEATURE_restore_middleware_late },
-        { { "check CRIU", restore_check_criu }, BUILT_IN },
-        { { "preflight", restore_preflight }, BUILT_IN },
-        { { "files", restore_files }, BUILT_IN },
-        { { "mounts", restore_mounts }, BUILT_IN },
-        { { "inherit files", restore_inherit_files }, BUILT_IN },
-        { { "terminal", restore_terminal }, BUILT_IN },
-        { { "hooks", restore_hooks }, BUILT_IN },
-        { { "continue", restore_continue }, BUILT_IN },
-        { { "CRIU", restore_criu }, ST_FEATURE_restore_handler },
+        { { "defaults", restore_defaults }, BUILT_IN, ALL },
+        { { "validate", restore_validate }, BUILT_IN, ALL },
+        { { "pid file", restore_pid_file }, BUILT_IN, ALL },
+        { { "storage", restore_storage }, BUILT_IN, ALL },
+        { { "type, early", NULL }, ST_FEATURE_restore_middleware_early, ALL },
+        { { "reload state", restore_reload_state }, BUILT_IN, ALL },
+        { { "network options", restore_network }, BUILT_IN, ALL },
+        { { "type, late", NULL }, ST_FEATURE_restore_middleware_late, ALL },
+        { { "check CRIU", restore_check_criu }, BUILT_IN, BY_CRIU },
+        { { "preflight", restore_preflight }, BUILT_IN, BY_CRIU },
+        { { "files", restore_files }, BUILT_IN, BY_CRIU },
+        { { "mounts", restore_mounts }, BUILT_IN, BY_CRIU },
+        { { "inherit files", restore_inherit_files }, BUILT_IN, BY_CRIU },
+        { { "terminal", restore_terminal }, BUILT_IN, BY_CRIU },
+        { { "hooks", restore_hooks }, BUILT_IN, ALL },
+        { { "continue", restore_continue }, BUILT_IN, BY_CRIU },
+        { { "result", check_result }, BUILT_IN, BY_HANDLER },
+        { { "CRIU", restore_criu }, ST_FEATURE_restore_handler, ALL },
 };
-
-void restore_message(struct st_restore *restore, const char *format, ...) {
-        va_list ap;
-        va_start(ap, format);
-        message_append(&restore->resp->n_messages, &restore->resp->messages, xvasprintf(format, ap));
-        va_end(ap);
-}
 
 bool restore_forced_off(const struct st_restore *restore, const char *option) {
         return request_is_off(restore->req->off, restore->req->n_off, option);
@@ -76,9 +92,13 @@ int st_restore_inherit_fd(struct st_restore *restore, int fd, const char *key, s
 }
 
 static int build_chain(struct chain *chain, const char *type, struct st_error **err) {
+        bool handled = chain_has_feature(ST_FEATURE_restore_handler, type);
+
         for (size_t i = 0; i < ELEMENTSOF(steps); i++) {
                 int r = -EOPNOTSUPP;
 
+                if (steps[i].scope == (handled ? BY_CRIU : BY_HANDLER))
+                        continue;
                 if (steps[i].feature != BUILT_IN)
                         r = chain_add_feature(chain, steps[i].feature, type, err);
                 if (r == -EOPNOTSUPP)
@@ -89,13 +109,24 @@ static int build_chain(struct chain *chain, const char *type, struct st_error **
         return 0;
 }
 
-int engine_restore(struct st_operation *operation, Daemon__RestoreReq *req, Daemon__RestoreResp *resp, int *ret_pty,
-                   struct st_error **err) {
+/** Says who is to be waited for, and on which terminal it is. */
+static void hand_over(struct st_restore *restore, struct engine_restored *ret) {
+        restore->resp->has_pid = 1;
+        restore->resp->pid = (uint32_t)restore->pid;
+        ret->child = restore->waiter == ST_RESTORE_NOBODY ? 0 : restore->waiter > 0 ? restore->waiter : restore->pid;
+        ret->pid = restore->pid;
+        ret->terminal = restore->terminal;
+        restore->terminal = -EBADF;
+}
+
+int engine_restore(struct st_operation *operation, Daemon__RestoreReq *req, Daemon__RestoreResp *resp,
+                   struct engine_restored *ret, struct st_error **err) {
         if (!req->type)
                 req->type = xstrdup("process");
         if (!req->criu)
                 req->criu = message_new(&criu__criu_opts__descriptor);
 
+        _cleanup_(message_freep) Criu__CriuOpts *given = message_copy(&req->criu->base);
         struct restore_context context = {
                 .restore = {
                         .size = sizeof(struct st_restore),
@@ -103,24 +134,27 @@ int engine_restore(struct st_operation *operation, Daemon__RestoreReq *req, Daem
                         .req = req,
                         .resp = resp,
                         .criu = req->criu,
+                        .given = given,
+                        .terminal = -EBADF,
                 },
-                .pty = -EBADF,
+                .unpacked_fd = -EBADF,
         };
         struct chain chain = { .operation = operation };
         int r;
 
+        *ret = (struct engine_restored){ .terminal = -EBADF };
         r = build_chain(&chain, req->type, err);
         if (r >= 0)
                 r = chain_run_restore(&chain, &context.restore, err);
+        if (r >= 0)
+                hand_over(&context.restore, ret);
 
+        restore_images_clear(&context);
         image_free(context.image);
         saved_state_free(context.saved);
         criu_binary_free(context.criu);
         free(context.fds);
-        if (r < 0 && context.pty >= 0) {
-                close(context.pty);
-                context.pty = -EBADF;
-        }
-        *ret_pty = context.pty;
+        if (context.restore.terminal >= 0)
+                close(context.restore.terminal);
         return r;
 }

@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 
+#include <stasis/checkpoint.h>
 #include <stasis/restore.h>
 
 #include "base/spawn.h"
@@ -19,15 +20,13 @@ struct restore_context {
         struct criu_binary *criu;
         struct spawn_fd *fds; /* descriptors for CRIU; their keys are in the options */
         size_t n_fds, room_fds;
-        int pty; /* master of a terminal made for the job, or -EBADF */
+        char *unpacked;  /* directory of all files, removed with this; NULL: none. restore_images.h */
+        int unpacked_fd; /* the lock on it: partial.h; -EBADF */
 };
 
 static inline struct restore_context *restore_context(struct st_restore *restore) {
         return (struct restore_context *)restore;
 }
-
-/** Adds a line for the user to the answer. */
-void restore_message(struct st_restore *restore, const char *format, ...) ST_PRINTF(2, 3);
 
 /** Did the caller force this boolean option of CRIU off? */
 bool restore_forced_off(const struct st_restore *restore, const char *option);

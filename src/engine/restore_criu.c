@@ -179,7 +179,7 @@ static int start(struct run *run, const char *pid_file, const char *images_dir, 
 }
 
 static int run_criu(struct run *run, const char *pid_file, struct st_error **err) {
-        _cleanup_(restore_directory_freep) char *images_dir = NULL;
+        const char *images_dir = NULL;
         struct st_error *serve_error = NULL;
         int status = 0, serve_result = 0, r;
 
@@ -219,7 +219,5 @@ int restore_criu(struct st_restore *restore, struct st_restore_next *next, struc
         if (criu_statistics_read(st_operation_work_dir(restore->operation), CRIU_RESTORE, &statistics) == 0)
                 st_log_info("process %d was restored in %.1f ms, %llu pages", restore->pid,
                             (double)statistics.restore_us / 1000, (unsigned long long)statistics.pages_restored);
-        restore->resp->has_pid = 1;
-        restore->resp->pid = (uint32_t)restore->pid;
         return 0;
 }

@@ -9,13 +9,9 @@
 #include "engine/restore_context.h"
 
 /**
- * Unpacks the checkpoint, if it must be, into a directory of its own below TMPDIR (/var/tmp); the clean-up of the work
- * directory knows it, too.
+ * Unpacks the checkpoint, if it must be: restore_images.h.
  *
- * @param ret the directory, ended by restore_directory_freep(); NULL: the checkpoint can be streamed
+ * @param ret owned by the context; not set when the checkpoint can be streamed
  * @return 0; -EBADMSG: damaged; -ECANCELED; -ENOSPC; …, with err
  */
-int restore_directory(struct restore_context *context, char **ret, struct st_error **err);
-
-/** Removes the directory, and frees the name. */
-void restore_directory_freep(char **directory);
+int restore_directory(struct restore_context *context, const char **ret, struct st_error **err);

@@ -206,12 +206,12 @@ static void say(const char *line, void *userdata) {
         struct lines *lines = userdata;
 
         if (lines->n++ < LINES_MAX)
-                restore_message(lines->restore, "%s", line);
+                st_restore_message(lines->restore, "%s", line);
 }
 
 static void say_end(const struct lines *lines) {
         if (lines->n > LINES_MAX)
-                restore_message(lines->restore, "and %zu more files", lines->n - LINES_MAX);
+                st_restore_message(lines->restore, "and %zu more files", lines->n - LINES_MAX);
 }
 
 /** Files that are used as they are. */
@@ -322,8 +322,9 @@ int restore_files(struct st_restore *restore, struct st_restore_next *next, stru
         if (r < 0)
                 return r;
         if ((mode & FILES_ROLLBACK) && changes.open.elsewhere > 0)
-                restore_message(restore, "%zu open files in mount namespaces of the target's own are not rolled back",
-                                changes.open.elsewhere);
+                st_restore_message(restore,
+                                   "%zu open files in mount namespaces of the target's own are not rolled back",
+                                   changes.open.elsewhere);
         tell_used(&lines, &changes, mode);
         say_end(&lines);
         return mode & FILES_ROLLBACK ? roll_back(restore, next, &changes, err) : st_restore_proceed(next, restore, err);

@@ -152,7 +152,7 @@ int restore_terminal(struct st_restore *restore, struct st_restore_next *next, s
         if (st_operation_no_server(restore->operation) && isatty(STDIN_FILENO))
                 use_terminal(context, (const int[]){ STDIN_FILENO, STDIN_FILENO, STDIN_FILENO });
         else {
-                r = make_terminal(context->saved, &context->pty, &slave, err);
+                r = make_terminal(context->saved, &context->restore.terminal, &slave, err);
                 if (r < 0)
                         return r;
                 use_terminal(context, (const int[]){ slave, slave, slave });

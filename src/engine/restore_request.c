@@ -76,7 +76,7 @@ int restore_pid_file(struct st_restore *restore, struct st_restore_next *next, s
             lchown(path, restore_owner_uid(restore), restore_owner_gid(restore)) < 0)
                 r = -errno;
         if (r < 0)
-                restore_message(restore, "cannot write the PID file %s: %s", path, strerror(-r));
+                st_restore_message(restore, "cannot write the PID file %s: %s", path, strerror(-r));
         return 0;
 }
 
@@ -90,7 +90,8 @@ int restore_storage(struct st_restore *restore, struct st_restore_next *next, st
         path = path_absolute(restore->req->path);
         r = image_open(path, &context->image, err);
         if (r >= 0 && !image_verified(context->image))
-                restore_message(restore, "%s has no manifest: it was not made by stasis and cannot be verified", path);
+                st_restore_message(restore, "%s has no manifest: it was not made by stasis and cannot be verified",
+                                   path);
         if (r >= 0)
                 r = st_restore_proceed(next, restore, err);
         if (r < 0)

@@ -32,10 +32,10 @@ static int unfreeze_recorded(struct st_dump *dump, const struct frozen *record, 
                 return r;
         frozen_remove(record);
         if (alive < record->tasks.n)
-                dump_message(dump, "%zu of %zu processes had ended meanwhile", record->tasks.n - alive,
-                             record->tasks.n);
+                st_dump_message(dump, "%zu of %zu processes had ended meanwhile", record->tasks.n - alive,
+                                record->tasks.n);
         if (record->cgroup && freezer_outermost(record->version, record->cgroup, &above) >= 0)
-                dump_message(dump, "process %d stays frozen: so is the cgroup %s above it", dump->pid, above);
+                st_dump_message(dump, "process %d stays frozen: so is the cgroup %s above it", dump->pid, above);
         freeze_fill_state(dump);
         return 0;
 }
@@ -67,7 +67,7 @@ static int thaw_one(struct hold *hold, enum freezer_version version, const char 
                 r = freezer_set(version, cgroup, false);
         if (r < 0)
                 return st_error_errno(err, r, "cannot thaw the cgroup %s", cgroup);
-        dump_message(hold->dump, "the cgroup %s was thawed", cgroup);
+        st_dump_message(hold->dump, "the cgroup %s was thawed", cgroup);
         hold->undone++;
         return 0;
 }
@@ -109,7 +109,7 @@ static int continue_stopped(struct hold *hold, struct st_error **err) {
                 n += stopper_signal(task->pid, task->start_time, SIGCONT) == 0;
         }
         if (n > 0)
-                dump_message(hold->dump, "%zu process%s continued", n, n == 1 ? " was" : "es were");
+                st_dump_message(hold->dump, "%zu process%s continued", n, n == 1 ? " was" : "es were");
         hold->undone += n;
         return 0;
 }
@@ -138,7 +138,7 @@ static int unfreeze_unknown(struct st_dump *dump, struct st_error **err) {
         if (r < 0)
                 return r;
         if (hold.undone == 0)
-                dump_message(dump, "process %d is not frozen: there was nothing to do", dump->pid);
+                st_dump_message(dump, "process %d is not frozen: there was nothing to do", dump->pid);
         freeze_fill_state(dump);
         return 0;
 }

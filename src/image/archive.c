@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/io.h"
 #include "base/memory.h"
 #include "base/text.h"
 
@@ -29,25 +30,9 @@ struct archive {
         bool at_end; /* tar_next() said so */
 };
 
-/** Reads at an offset. @return how many bytes, fewer at the end; -errno */
-static ssize_t read_at(int fd, void *buffer, size_t n, uint64_t offset) {
-        size_t have = 0;
-        while (have < n) {
-                ssize_t got = pread(fd, (uint8_t *)buffer + have, n - have, (off_t)(offset + have));
-                if (got < 0 && errno == EINTR)
-                        continue;
-                if (got < 0)
-                        return -errno;
-                if (got == 0)
-                        break;
-                have += (size_t)got;
-        }
-        return (ssize_t)have;
-}
-
 const struct codec *archive_recognise(int fd) {
         uint8_t head[CODEC_HEAD];
-        ssize_t n = read_at(fd, head, sizeof(head), 0);
+        ssize_t n = io_read_at(fd, head, sizeof(head), 0);
         return n > 0 ? codec_recognise(head, (size_t)n) : NULL;
 }
 
@@ -71,7 +56,7 @@ static int read_footer(struct archive *archive, struct st_error **err) {
         uint64_t size = archive->end = (uint64_t)st.st_size;
         if (size < codec->footer_size)
                 return 0;
-        ssize_t n = read_at(archive->fd, footer, codec->footer_size, size - codec->footer_size);
+        ssize_t n = io_read_at(archive->fd, footer, codec->footer_size, size - codec->footer_size);
         if (n < 0)
                 return st_error_errno(err, (int)n, "cannot read %s", archive->path);
         if ((size_t)n < codec->footer_size || !footer_parse(codec, footer, size, &archive->expected))
@@ -86,7 +71,7 @@ static int read_footer(struct archive *archive, struct st_error **err) {
 static int refill(struct archive *archive, struct st_error **err) {
         uint64_t left = archive->end - archive->position;
         size_t want = left < INPUT_SIZE ? (size_t)left : INPUT_SIZE;
-        ssize_t n = read_at(archive->fd, archive->input, want, archive->position);
+        ssize_t n = io_read_at(archive->fd, archive->input, want, archive->position);
         if (n < 0)
                 return st_error_errno(err, (int)n, "cannot read %s", archive->path);
         if ((size_t)n < want)

@@ -25,6 +25,7 @@
 /** What all archives of a checkpoint share. */
 struct archiving {
         struct writing *writing;
+        int fd; /* what stands at the hidden path: the archive, or the directory of several */
         const struct codec *codec;
         struct layout layout;
         char *manifest; /* as text */
@@ -45,8 +46,6 @@ struct part {
 static void part_clear(struct part *part) {
         part->archiving->codec->encoder_free(part->encoder);
         hasher_free(part->hasher);
-        if (part->fd >= 0)
-                close(part->fd);
 }
 
 /** codec_put: encoded bytes, all but the footer's, which it is called for with the hasher gone. */
@@ -148,16 +147,14 @@ static uint64_t tar_size(const struct archiving *archiving, unsigned number) {
         return total;
 }
 
-static int write_part(const struct archiving *archiving, unsigned number, const char *path, struct st_error **err) {
-        const struct image_write *options = archiving->writing->options;
+/** @param fd the file, empty; it stays the caller's */
+static int write_part(const struct archiving *archiving, unsigned number, int fd, struct st_error **err) {
         _cleanup_(part_clear) struct part part = {
                 .archiving = archiving,
                 .number = number,
-                .fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600),
+                .fd = fd,
                 .hasher = hasher_new(),
         };
-        if (part.fd < 0 || fchown(part.fd, options->uid, options->gid) < 0)
-                return writing_failed(archiving->writing, errno, err);
         long cores = sysconf(_SC_NPROCESSORS_ONLN);
         struct codec_encoding encoding = {
                 .size = tar_size(archiving, number),
@@ -177,23 +174,20 @@ static int write_part(const struct archiving *archiving, unsigned number, const 
 
 static int write_job(size_t index, void *userdata, struct st_error **err) {
         const struct archiving *archiving = userdata;
+        const struct image_write *options = archiving->writing->options;
         _cleanup_free_ char *name = layout_part_name((unsigned)index, archiving->codec->suffix);
-        _cleanup_free_ char *path = path_join(archiving->writing->options->partial, name);
-        int r = write_part(archiving, (unsigned)index, path, err);
+        _cleanup_close_ int fd =
+                openat(archiving->fd, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+        int r = fd < 0 || fchown(fd, options->uid, options->gid) < 0 ? writing_failed(archiving->writing, errno, err)
+                                                                     : write_part(archiving, (unsigned)index, fd, err);
         if (r < 0)
                 atomic_store(&archiving->writing->failed, true);
         return r;
 }
 
 static int write_directory(struct archiving *archiving, struct st_error **err) {
-        const struct image_write *options = archiving->writing->options;
-        if (mkdir(options->partial, 0700) < 0)
-                return writing_failed(archiving->writing, errno, err);
-        _cleanup_close_ int dir_fd = open(options->partial, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-        if (dir_fd < 0 || fchown(dir_fd, options->uid, options->gid) < 0)
-                return writing_failed(archiving->writing, errno, err);
         int r = threads_run_all(archiving->layout.parts, write_job, archiving, err);
-        if (r == 0 && fsync(dir_fd) < 0)
+        if (r == 0 && fsync(archiving->fd) < 0)
                 r = writing_failed(archiving->writing, errno, err);
         return r;
 }
@@ -202,9 +196,10 @@ static int hash_job(size_t index, void *userdata, struct st_error **err) {
         return writing_hash(userdata, index, err);
 }
 
-int archive_write(struct writing *writing, struct st_error **err) {
+int archive_write(struct writing *writing, int fd, struct st_error **err) {
         struct archiving archiving = {
                 .writing = writing,
+                .fd = fd,
                 .codec = codec_of(writing->options->format),
                 .now = time(NULL),
         };
@@ -217,8 +212,7 @@ int archive_write(struct writing *writing, struct st_error **err) {
         if (archiving.manifest_size > MANIFEST_TEXT_MAX)
                 r = st_error_set(err, E2BIG, "the manifest of %zu files would be too large", writing->n_files);
         else
-                r = archiving.layout.parts > 1 ? write_directory(&archiving, err)
-                                               : write_part(&archiving, 0, writing->options->partial, err);
+                r = archiving.layout.parts > 1 ? write_directory(&archiving, err) : write_part(&archiving, 0, fd, err);
         layout_clear(&archiving.layout);
         free(archiving.manifest);
         return r;

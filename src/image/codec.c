@@ -34,11 +34,13 @@ const struct codec *codec_recognise(const uint8_t *head, size_t n) {
         return NULL;
 }
 
+/** Suffixes besides those of the codecs themselves. */
+static const struct {
+        const char *suffix;
+        const struct codec *codec;
+} others[] = { { ".tgz", &codec_gzip }, { ".tzst", &codec_zstd } };
+
 const struct codec *codec_by_suffix(const char *path) {
-        static const struct {
-                const char *suffix;
-                const struct codec *codec;
-        } others[] = { { ".tgz", &codec_gzip }, { ".tzst", &codec_zstd } };
         for (size_t i = 0; i < ELEMENTSOF(codecs); i++)
                 if (text_ends_with(path, codecs[i]->suffix))
                         return codecs[i];
@@ -46,6 +48,15 @@ const struct codec *codec_by_suffix(const char *path) {
                 if (text_ends_with(path, others[i].suffix))
                         return others[i].codec;
         return NULL;
+}
+
+char *codec_known_suffixes(void) {
+        _cleanup_strv_ struct strv list = { 0 };
+        for (size_t i = 0; i < ELEMENTSOF(codecs); i++)
+                strv_add(&list, codecs[i]->suffix);
+        for (size_t i = 0; i < ELEMENTSOF(others); i++)
+                strv_add(&list, others[i].suffix);
+        return strv_join(&list, ", ");
 }
 
 void footer_make(uint8_t bytes[FOOTER_PAYLOAD], uint64_t length, struct hash hash) {

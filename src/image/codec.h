@@ -84,6 +84,9 @@ const struct codec *codec_recognise(const uint8_t *head, size_t n);
 /** By the end of a file's name; NULL: none's. */
 const struct codec *codec_by_suffix(const char *path);
 
+/** All of them: ".tar.zst, .tar.lz4, …". malloc'ed */
+char *codec_known_suffixes(void);
+
 /** Fills a payload. */
 void footer_make(uint8_t bytes[FOOTER_PAYLOAD], uint64_t length, struct hash hash);
 

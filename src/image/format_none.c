@@ -45,11 +45,27 @@ static int create_file(const struct writing *writing, int dir_fd, const char *na
         return fd;
 }
 
+/** A file that is there already gets the owner, the mode, and is sent to the disk. */
+static int adopt_file(struct writing *writing, int dir_fd, const struct store_file *file, struct st_error **err) {
+        _cleanup_close_ int fd = openat(dir_fd, file->name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+        struct stat st;
+        if (fd < 0 || fstat(fd, &st) < 0)
+                return writing_failed(writing, errno, err);
+        if (!S_ISREG(st.st_mode) || (uint64_t)st.st_size != file->size)
+                return st_error_set(err, EBUSY, "%s is still being written to", file->path);
+        if (fchmod(fd, 0600) < 0 || fchown(fd, writing->options->uid, writing->options->gid) < 0)
+                return writing_failed(writing, errno, err);
+        (void)sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WRITE);
+        return 0;
+}
+
 static int write_file(struct writing *writing, int dir_fd, size_t index, struct st_error **err) {
         _cleanup_(store_reader_clear) struct store_reader reader = {
                 .store = writing->store,
                 .file = writing->files[index],
         };
+        if (writing->options->in_place && reader.file->path)
+                return adopt_file(writing, dir_fd, reader.file, err);
         _cleanup_close_ int fd = create_file(writing, dir_fd, reader.file->name, err);
         if (fd < 0)
                 return fd;
@@ -133,14 +149,7 @@ static int compare_large(const void *a, const void *b, void *userdata) {
         return x < y ? 1 : x > y ? -1 : 0;
 }
 
-int none_write(struct writing *writing, struct st_error **err) {
-        const struct image_write *options = writing->options;
-        if (mkdir(options->partial, 0700) < 0)
-                return writing_failed(writing, errno, err);
-        _cleanup_close_ int dir_fd = open(options->partial, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-        if (dir_fd < 0 || fchown(dir_fd, options->uid, options->gid) < 0)
-                return writing_failed(writing, errno, err);
-
+int none_write(struct writing *writing, int dir_fd, struct st_error **err) {
         _cleanup_free_ size_t *large = xcalloc(writing->n_files, sizeof(*large));
         struct none_jobs jobs = { .writing = writing, .dir_fd = dir_fd, .large = large };
         for (size_t i = 0; i < writing->n_files; i++)

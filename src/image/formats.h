@@ -65,9 +65,13 @@ int writing_hash(struct writing *writing, size_t file, struct st_error **err);
 /** An error of writing: a full disk gets its own message. @return the negative errno */
 int writing_failed(const struct writing *writing, int number, struct st_error **err);
 
-/** Writes everything to options->partial and syncs it, all but its name. The caller removes what is half written. */
-int none_write(struct writing *writing, struct st_error **err);
-int archive_write(struct writing *writing, struct st_error **err);
+/**
+ * Writes everything to options->partial and syncs it, all but its name. The caller removes what is half written.
+ *
+ * @param fd what stands there already, empty: the directory, or of a single archive the file
+ */
+int none_write(struct writing *writing, int fd, struct st_error **err);
+int archive_write(struct writing *writing, int fd, struct st_error **err);
 
 /** Opens a directory: image->fd is it already. */
 int none_open(struct image *image, struct st_error **err);

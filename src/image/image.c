@@ -48,6 +48,10 @@ bool image_format_from_path(const char *path, enum image_format *ret) {
         return codec != NULL;
 }
 
+char *image_known_suffixes(void) {
+        return codec_known_suffixes();
+}
+
 int image_check_streams(enum image_format format, unsigned streams, struct st_error **err) {
         if (streams <= 1)
                 return 0;
@@ -59,6 +63,14 @@ int image_check_streams(enum image_format format, unsigned streams, struct st_er
         if (streams > IMAGE_STREAMS_MAX)
                 return st_error_set(err, EINVAL, "a checkpoint can be in %d streams at most", IMAGE_STREAMS_MAX);
         return 0;
+}
+
+const char *image_path(const struct image *image) {
+        return image->path;
+}
+
+bool image_is_overridden(const struct image *image) {
+        return image->n_overrides > 0;
 }
 
 enum image_format image_get_format(const struct image *image) {

@@ -27,6 +27,8 @@ const char *image_format_name(enum image_format format);
 const char *image_format_suffix(enum image_format format);
 /** By the end of a path's name: "x.tgz". @return false: it tells nothing */
 bool image_format_from_path(const char *path, enum image_format *ret);
+/** What names of archives can end with, for messages: ".tar.zst, .tar.lz4, …". malloc'ed */
+char *image_known_suffixes(void);
 
 /** Name of the manifest among the files of a checkpoint. */
 #define IMAGE_MANIFEST "stasis.manifest"
@@ -47,6 +49,7 @@ struct image_write {
         unsigned streams;        /* 0, 1: one file; more: a directory of so many archives, written at the same time */
         const char *destination; /* final path, suffix included; must not exist */
         const char *partial;     /* the hidden path it is written to first, in the same directory */
+        bool in_place;           /* `none`: partial is there: made by partial_make(), with the files that are on disk */
         uid_t uid;               /* owner; 0600 and 0700 */
         gid_t gid;
         int cancel_fd; /* polls readable: stop, remove the partial, -ECANCELED; -EBADF: none */
@@ -80,6 +83,10 @@ static inline void image_freep(struct image **image) {
         *image = image_free(*image);
 }
 
+/** Absolute, as it was opened; owned by the image. */
+const char *image_path(const struct image *image);
+/** Is a file other than on disk, by image_override()? */
+bool image_is_overridden(const struct image *image);
 enum image_format image_get_format(const struct image *image);
 /** In how many streams it is: 0 when it is one file, or a directory of CRIU's files. */
 unsigned image_streams(const struct image *image);

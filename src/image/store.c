@@ -38,6 +38,7 @@ struct store *store_free(struct store *store) {
                 struct store_file *file = store->files[i];
                 tdelete(file, &store->names, compare_names);
                 free(file->name);
+                free(file->path);
                 free(file->extents);
                 free(file);
         }
@@ -81,6 +82,19 @@ static struct store_extent *add_extent(struct store_file *file, struct store_ext
         GROW(file->extents, file->n_extents, file->room_extents);
         file->extents[file->n_extents] = extent;
         return &file->extents[file->n_extents++];
+}
+
+struct store_file *store_add_path(struct store *store, const char *name, const char *path, uint64_t size,
+                                  struct st_error **err) {
+        struct store_file *file = store_add(store, name, err);
+        if (!file)
+                return NULL;
+        file->path = xstrdup(path);
+        if (size > 0)
+                add_extent(file, (struct store_extent){ .length = (size_t)size });
+        file->size = size;
+        store->total += size;
+        return file;
 }
 
 /** The last extent, when it is in memory and has room. */
@@ -245,13 +259,30 @@ ssize_t store_append_pipe(struct store *store, struct store_file *file, int pipe
         return n;
 }
 
-/** A piece of a spilled extent, read into the reader's buffer. */
+/** @return the file on disk that has the extents of a reader's file that are not in memory; -errno */
+static int open_source(struct store_reader *reader) {
+        if (!reader->file->path)
+                return reader->store->spill_fd;
+        if (!reader->opened) {
+                int fd = open(reader->file->path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+                if (fd < 0)
+                        return -errno;
+                reader->source = fd;
+                reader->opened = true;
+        }
+        return reader->source;
+}
+
+/** A piece of an extent on disk, read into the reader's buffer. */
 static ssize_t read_spilled(struct store_reader *reader, const struct store_extent *extent, const uint8_t **ret) {
         if (!reader->buffer && !(reader->buffer = malloc(PIECE_MAX)))
                 return -ENOMEM;
+        int fd = open_source(reader);
+        if (fd < 0)
+                return fd;
         size_t rest = extent->length - reader->position;
         for (;;) {
-                ssize_t n = pread(reader->store->spill_fd, reader->buffer, rest < PIECE_MAX ? rest : PIECE_MAX,
+                ssize_t n = pread(fd, reader->buffer, rest < PIECE_MAX ? rest : PIECE_MAX,
                                   extent->offset + (off_t)reader->position);
                 if (n < 0 && errno == EINTR)
                         continue;
@@ -294,4 +325,7 @@ void store_seek(struct store_reader *reader, uint64_t offset) {
 void store_reader_clear(struct store_reader *reader) {
         free(reader->buffer);
         reader->buffer = NULL;
+        if (reader->opened)
+                close(reader->source);
+        reader->opened = false;
 }

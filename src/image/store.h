@@ -17,13 +17,14 @@
 /** A piece of a file: in memory (data) or in the spill file (at offset). */
 struct store_extent {
         uint8_t *data; /* NULL: spilled */
-        off_t offset;  /* in the spill file */
+        off_t offset;  /* in the spill file, or in the file's own */
         size_t length;
         size_t room; /* of the chunk */
 };
 
 struct store_file {
         char *name;
+        char *path; /* a file on disk that holds its bytes, all in one extent; NULL: they are in the store */
         uint64_t size;
         struct store_extent *extents;
         size_t n_extents, room_extents;
@@ -55,6 +56,13 @@ void store_warm(struct store *store, uint64_t bytes);
 
 /** Begins a file. Names are unique. @return the file, owned by the store; NULL with err for a bad or double name */
 struct store_file *store_add(struct store *store, const char *name, struct st_error **err);
+
+/**
+ * Adds a file whose bytes stay where they are, on disk; they must not change, nor the file go away, while the store is
+ * used.
+ */
+struct store_file *store_add_path(struct store *store, const char *name, const char *path, uint64_t size,
+                                  struct st_error **err);
 
 struct store_file *store_find(const struct store *store, const char *name);
 
@@ -92,7 +100,9 @@ struct store_reader {
         const struct store_file *file;
         size_t extent;
         size_t position;
-        uint8_t *buffer; /* for spilled extents */
+        uint8_t *buffer; /* for extents that are not in memory */
+        bool opened;     /* source is a descriptor of file->path */
+        int source;
 };
 
 /** The next piece, up to 1 MiB. @return its length, 0 at the end, -errno; *ret valid until the next call */

@@ -17,17 +17,11 @@
 #include "base/text.h"
 #include "image/formats.h"
 #include "image/layout.h"
+#include "image/partial.h"
 #include "image/streamer.h"
 #include "image/threads.h"
 
 #define PROGRESS_STEP ((uint64_t)4 << 20)
-
-char *image_partial_path(const char *destination, const char *id) {
-        _cleanup_free_ char *directory = path_directory(destination);
-        /* Cut, so that the longest of names (255 bytes, NAME_MAX) has a hidden one too; the id makes it unique. */
-        _cleanup_free_ char *name = xasprintf(".%.160s.partial-%s", path_name(destination), id);
-        return path_join(directory, name);
-}
 
 int writing_step(struct writing *writing, uint64_t bytes, struct st_error **err) {
         pthread_mutex_lock(&writing->lock);
@@ -143,22 +137,36 @@ static int rename_new(const struct image_write *options, struct st_error **err) 
         return st_error_errno(err, errno, "cannot rename %s to %s", from, to);
 }
 
-/** Writes, syncs, renames. Only what this call made is removed when it fails. */
+/** The directory that is there already, locked by who made it, becomes the owner's now. @return descriptor or -errno */
+static int adopt(const struct image_write *options) {
+        _cleanup_close_ int fd = open(options->partial, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (fd < 0 || fchmod(fd, 0700) < 0 || fchown(fd, options->uid, options->gid) < 0)
+                return -errno;
+        return TAKE_FD(fd);
+}
+
+/** Writes, syncs, renames. Only what this call made, or was given, is removed when it fails. */
 static int write_and_commit(struct writing *writing, struct st_error **err) {
         const struct image_write *options = writing->options;
-        int r = image_check_absent(options->partial, err);
+        _cleanup_free_ char *directory = path_directory(options->destination);
+        int r = options->in_place ? 0 : image_check_absent(options->partial, err);
         if (r < 0)
                 return r;
-        r = options->format == IMAGE_NONE ? none_write(writing, err) : archive_write(writing, err);
+        partial_clean(directory, options->uid);
+        _cleanup_close_ int fd = options->in_place ? adopt(options) : partial_make(options, is_directory(options));
+        if (fd < 0)
+                r = writing_failed(writing, fd, err);
+        else
+                r = options->format == IMAGE_NONE ? none_write(writing, fd, err) : archive_write(writing, fd, err);
         if (r == 0)
                 r = rename_new(options, err);
         if (r < 0) {
-                io_remove_tree(options->partial);
+                if (fd != -EEXIST)
+                        io_remove_tree(options->partial);
                 return r;
         }
         r = io_sync_directory_of(options->destination);
         if (r < 0) {
-                _cleanup_free_ char *directory = path_directory(options->destination);
                 st_error_errno(err, r, "cannot sync %s", directory);
                 io_remove_tree(options->destination);
         }

@@ -157,6 +157,17 @@ int loader_open(const char *path, void **ret_handle, const struct st_plugin **re
         return 0;
 }
 
+void *loader_open_part(const char *path, struct st_error **err) {
+        void *handle = NULL;
+
+        if (check_whole(path, err) < 0)
+                return NULL;
+        handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+        if (!handle)
+                (void)load_failed(path, err);
+        return handle;
+}
+
 void loader_close(void *handle) {
         dlclose(handle);
 }

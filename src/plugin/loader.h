@@ -22,6 +22,13 @@ int loader_check(const struct st_plugin *plugin, struct st_error **err);
  */
 int loader_open(const char *path, void **ret_handle, const struct st_plugin **ret_plugin, struct st_error **err);
 
+/**
+ * Loads a part of a plugin (st_plugin_part()): as loader_open(), without a descriptor. It is never unloaded.
+ *
+ * @return the handle for dlsym(3); NULL with err
+ */
+void *loader_open_part(const char *path, struct st_error **err);
+
 /** Removes what cannot be used; nothing of it may be referred to afterwards. */
 void loader_close(void *handle);
 

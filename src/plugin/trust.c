@@ -13,6 +13,7 @@
 #include "base/cleanup.h"
 #include "base/memory.h"
 #include "base/path.h"
+#include "base/text.h"
 
 /* As the kernel, namei.h: MAXSYMLINKS. */
 #define LINKS_MAX 40
@@ -24,6 +25,27 @@ static bool owner_is_trusted(const struct stat *st) {
 /* The mode of a link means nothing. */
 static bool others_can_write(const struct stat *st) {
         return !S_ISLNK(st->st_mode) && (st->st_mode & (S_IWGRP | S_IWOTH)) != 0;
+}
+
+/** Is it among the plugins that were built with this program, which was not installed? */
+static bool is_beside_program(const char *path) {
+        _cleanup_free_ char *plugins = path_in_build_tree() ? path_plugins() : NULL;
+        const char *rest = plugins ? text_after(path, plugins) : NULL;
+
+        return rest && (*rest == 0 || *rest == '/') && !strstr(rest, "/..");
+}
+
+/**
+ * Who may change the program itself need not be kept from changing its plugins: of those beside it, what is above the
+ * program is not looked at, and its owner may own them.
+ */
+static bool is_as_safe_as_program(const struct stat *st, const char *path) {
+        const char *rest = text_after(path_self(), path);
+        struct stat program;
+
+        if (rest && *rest == '/')
+                return true;
+        return stat(path_self(), &program) == 0 && st->st_uid == program.st_uid && !others_can_write(st);
 }
 
 static bool is_safe(const struct stat *st) {
@@ -62,13 +84,15 @@ static int open_root(struct st_error **err) {
         return fd < 0 ? st_error_errno(err, errno, "cannot open /") : fd;
 }
 
-static int check_descriptor(int fd, struct stat *ret, struct st_error **err) {
+static int check_descriptor(int fd, bool beside_program, struct stat *ret, struct st_error **err) {
         if (fstat(fd, ret) < 0)
                 return st_error_errno(err, errno, "cannot look at a directory on the path");
         if (is_safe(ret))
                 return 0;
 
         _cleanup_free_ char *path = descriptor_path(fd);
+        if (beside_program && S_ISDIR(ret->st_mode) && is_as_safe_as_program(ret, path))
+                return 0;
         return refuse(ret, path, err);
 }
 
@@ -97,10 +121,11 @@ static int follow_link(int link, int *fd, char **rest, const char *after, struct
 int trust_directory(const char *path, int *ret_fd, struct st_error **err) {
         _cleanup_free_ char *rest = path_absolute(path);
         _cleanup_close_ int fd = open_root(err);
+        bool beside_program = is_beside_program(rest);
         unsigned links = 0;
         struct stat st;
 
-        int r = fd < 0 ? fd : check_descriptor(fd, &st, err);
+        int r = fd < 0 ? fd : check_descriptor(fd, beside_program, &st, err);
         if (r < 0)
                 return r;
 
@@ -114,7 +139,7 @@ int trust_directory(const char *path, int *ret_fd, struct st_error **err) {
                 _cleanup_close_ int next = openat(fd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
                 if (next < 0)
                         return st_error_errno(err, errno, "cannot open %s of %s", name, path);
-                r = check_descriptor(next, &st, err);
+                r = check_descriptor(next, beside_program, &st, err);
                 if (r < 0)
                         return r;
 
@@ -147,5 +172,7 @@ int trust_file(int dir_fd, const char *name, const char *path, struct st_error *
                 return st_error_set(err, EINVAL,
                                     S_ISLNK(st.st_mode) ? "it is a link; a plugin must be a regular file"
                                                         : "it is not a regular file");
-        return is_safe(&st) ? 0 : refuse(&st, path, err);
+        if (is_safe(&st) || (is_beside_program(path) && is_as_safe_as_program(&st, path)))
+                return 0;
+        return refuse(&st, path, err);
 }

@@ -4,7 +4,8 @@
 /*
  * May code be loaded from there? Only if nobody but root (or, when we are an ordinary user, ourselves) can put anything
  * else in its place: the file, its directory, and every directory and link on the way there must belong to root and be
- * writable by nobody else. A sticky directory such as /tmp does not do: anybody may make new names in it.
+ * writable by nobody else. A sticky directory such as /tmp does not do: anybody may make new names in it. Of a program
+ * that was not installed the plugins that were built with it are as safe as itself.
  */
 
 #include <stasis/error.h>

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/io.h"
 #include "base/memory.h"
 
 /* Real files have a dozen program headers and notes of some hundred bytes. */
@@ -16,12 +17,9 @@
 
 /** Reads so many bytes from a place of the file. @return 0; -ENODATA at its end; -errno */
 static int read_at(int fd, uint64_t offset, void *buffer, size_t n) {
-        ssize_t k;
+        ssize_t k = io_read_at(fd, buffer, n, offset);
 
-        if (offset > INT64_MAX)
-                return -ENODATA;
-        k = pread(fd, buffer, n, (off_t)offset);
-        return k < 0 ? -errno : (size_t)k == n ? 0 : -ENODATA;
+        return k < 0 ? (int)k : (size_t)k == n ? 0 : -ENODATA;
 }
 
 /** Looks for the build ID in a segment of notes. @return its length, 0 when it is not there */

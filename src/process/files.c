@@ -4,22 +4,21 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
-#include <sys/sysinfo.h>
 #include <sys/sysmacros.h>
 
 #include "base/cleanup.h"
 #include "base/memory.h"
 #include "base/text.h"
 #include "process/files.h"
-#include "process/parse.h"
+#include "process/parallel.h"
 
 /* From so many descriptors on, threads are worth their start. */
 #define PARALLEL_MIN 2000
-#define THREADS_MAX 8
+/* What one thread takes at a time: little against the whole, much against taking it. */
+#define PARALLEL_STEP 128
 
 bool files_is_terminal(uint64_t rdev) {
         switch (major(rdev)) { /* Documentation/admin-guide/devices.txt of the kernel */
@@ -37,9 +36,9 @@ bool files_is_terminal(uint64_t rdev) {
 
 const char *files_mode_text(const struct file *file) {
         if (file->readable && file->writable)
-                return file->append ? "rwa" : "rw";
+                return "rw";
         if (file->writable)
-                return file->append ? "wa" : "w";
+                return "w";
         return file->readable ? "r" : ""; /* O_PATH descriptors allow neither */
 }
 
@@ -98,34 +97,6 @@ static int read_node(int dir_fd, const char *name, struct file *file) {
         return stx.stx_mode & S_IFMT;
 }
 
-/* proc_pid_fdinfo(5): "flags:\t02100002" in octal, "mnt_id:\t15". */
-static void read_info(int proc_fd, const char *name, struct file *file) {
-        _cleanup_close_ int fd = -EBADF;
-        char path[32], text[512];
-
-        snprintf(path, sizeof(path), "fdinfo/%.16s", name);
-        fd = openat(proc_fd, path, O_RDONLY | O_CLOEXEC);
-        if (fd < 0)
-                return;
-        ssize_t n = read(fd, text, sizeof(text) - 1);
-        if (n <= 0)
-                return;
-        text[n] = 0;
-
-        char *cursor = text, *line;
-        while ((line = parse_line(&cursor))) {
-                char *key = parse_word(&line), *value = parse_word(&line);
-                uint64_t number;
-
-                if (!key || !value)
-                        continue;
-                if (streq(key, "flags:") && parse_number(value, 8, UINT64_MAX, &number) == 0)
-                        file->append = number & O_APPEND;
-                else if (streq(key, "mnt_id:") && parse_number(value, 10, UINT64_MAX, &number) == 0)
-                        file->mount_id = number;
-        }
-}
-
 static int read_link(int dir_fd, const char *name, char link[PATH_MAX]) {
         ssize_t n = readlinkat(dir_fd, name, link, PATH_MAX - 1);
 
@@ -138,8 +109,8 @@ static int read_link(int dir_fd, const char *name, char link[PATH_MAX]) {
 }
 
 struct walk {
-        int proc_fd, dir_fd;
-        unsigned detail;
+        int dir_fd; /* of /proc/PID/fd */
+        enum files_detail detail;
         uint64_t socket_dev; /* of the file system of sockets, once one was seen; 0 before */
         char link[PATH_MAX];
 };
@@ -162,7 +133,7 @@ static int read_file(struct walk *walk, int number, struct file *file) {
                 snprintf(walk->link, sizeof(walk->link), "socket:[%" PRIu64 "]", file->inode);
                 return 1;
         }
-        if (!(walk->detail & FILES_DETAILS) && (type == S_IFREG || type == S_IFDIR))
+        if (walk->detail == FILES_KINDS && (type == S_IFREG || type == S_IFDIR))
                 return 0;
 
         int r = read_link(walk->dir_fd, name, walk->link);
@@ -173,12 +144,7 @@ static int read_file(struct walk *walk, int number, struct file *file) {
                 walk->socket_dev = file->dev;
                 return 1;
         }
-        if (read_access(walk->dir_fd, name, file) < 0)
-                return 0;
-        /* Most files are open for reading only: then this costs nothing, and the mount is known from statx. */
-        if ((walk->detail & FILES_DETAILS) && (file->writable || file->mount_id == 0))
-                read_info(walk->proc_fd, name, file);
-        return 1;
+        return read_access(walk->dir_fd, name, file) < 0 ? 0 : 1;
 }
 
 /* Numbers of the open descriptors; malloc'ed. */
@@ -211,80 +177,51 @@ static int list_numbers(int dir_fd, int **ret, size_t *ret_n) {
         return 0;
 }
 
-/* A part of the descriptors, for one thread. */
-struct slice {
-        struct walk walk;
+/* Many descriptors, read by several threads. */
+struct crowd {
+        const struct walk *walk;
         const int *numbers;
-        size_t n;
-        struct file *files; /* with links of their own */
-        size_t n_files;
-        int result;
+        struct found {
+                struct file file; /* with a link of its own */
+                int result;       /* of read_file() */
+        } * found;                /* one for each number */
 };
 
-static void *read_slice(void *userdata) {
-        struct slice *slice = userdata;
+static void read_some(size_t begin, size_t end, void *userdata) {
+        const struct crowd *crowd = userdata;
+        struct walk walk = *crowd->walk;
 
-        for (size_t i = 0; i < slice->n && slice->result >= 0; i++) {
-                struct file *file = &slice->files[slice->n_files];
-                int r = read_file(&slice->walk, slice->numbers[i], file);
+        for (size_t i = begin; i < end; i++) {
+                struct found *found = &crowd->found[i];
 
-                if (r < 0)
-                        slice->result = r;
-                if (r <= 0)
-                        continue;
-                file->link = xstrdup(file->link);
-                slice->n_files++;
+                found->result = read_file(&walk, crowd->numbers[i], &found->file);
+                if (found->result > 0)
+                        found->file.link = xstrdup(walk.link);
         }
-        return NULL;
 }
 
-/* All slices but the first get a thread; what gets none is read here. */
-static void read_slices(struct slice *slices, size_t n) {
-        pthread_t threads[THREADS_MAX];
-        bool started[THREADS_MAX] = { false };
-
-        for (size_t i = 1; i < n; i++)
-                started[i] = pthread_create(&threads[i], NULL, read_slice, &slices[i]) == 0;
-        for (size_t i = 0; i < n; i++)
-                if (!started[i])
-                        (void)read_slice(&slices[i]);
-        for (size_t i = 1; i < n; i++)
-                if (started[i])
-                        (void)pthread_join(threads[i], NULL);
-}
-
-/* So many that they are read by several threads: the calls for them are made here, in their order. */
+/* The calls are made here, in the order of the descriptors. */
 static int each_parallel(const struct walk *walk, const int *numbers, size_t n, files_fn call, void *userdata) {
-        size_t processors = (size_t)get_nprocs(), parts = processors < THREADS_MAX ? processors : THREADS_MAX;
-        size_t per_part = (n + parts - 1) / parts;
-        struct slice *slices = xcalloc(parts, sizeof(*slices));
+        _cleanup_free_ struct found *found = xcalloc(n, sizeof(*found));
+        struct crowd crowd = { walk, numbers, found };
         int r = 0;
 
-        for (size_t i = 0; i < parts; i++) {
-                size_t begin = i * per_part < n ? i * per_part : n, end = begin + per_part < n ? begin + per_part : n;
-
-                slices[i] = (struct slice){ .walk = *walk, .numbers = numbers + begin, .n = end - begin };
-                slices[i].files = xcalloc(end - begin + 1, sizeof(*slices[i].files));
+        parallel_each(n, PARALLEL_STEP, read_some, &crowd);
+        for (size_t i = 0; i < n; i++) {
+                if (r >= 0 && found[i].result > 0)
+                        r = call(&found[i].file, userdata);
+                else if (r >= 0)
+                        r = found[i].result;
+                if (found[i].result > 0)
+                        free((char *)found[i].file.link);
         }
-        read_slices(slices, parts);
-        for (size_t i = 0; i < parts; i++) {
-                for (size_t j = 0; j < slices[i].n_files; j++) {
-                        if (r >= 0)
-                                r = call(&slices[i].files[j], userdata);
-                        free((char *)slices[i].files[j].link);
-                }
-                if (r >= 0 && slices[i].result < 0)
-                        r = slices[i].result;
-                free(slices[i].files);
-        }
-        free(slices);
         return r < 0 ? r : 0;
 }
 
-int files_each(int proc_fd, unsigned detail, files_fn call, void *userdata) {
+int files_each(int proc_fd, enum files_detail detail, files_fn call, void *userdata) {
         _cleanup_close_ int dir_fd = openat(proc_fd, "fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        struct walk walk = { .proc_fd = proc_fd, .dir_fd = dir_fd, .detail = detail };
         _cleanup_free_ int *numbers = NULL;
+        struct walk walk = { 0 };
         struct file file;
         size_t n = 0;
         int r;
@@ -294,6 +231,8 @@ int files_each(int proc_fd, unsigned detail, files_fn call, void *userdata) {
         r = list_numbers(dir_fd, &numbers, &n);
         if (r < 0)
                 return r;
+        walk.dir_fd = dir_fd;
+        walk.detail = detail;
         if (n >= PARALLEL_MIN)
                 return each_parallel(&walk, numbers, n, call, userdata);
         for (size_t i = 0; i < n; i++) {

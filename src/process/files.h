@@ -20,15 +20,15 @@ enum file_kind {
 struct file {
         int fd;
         enum file_kind kind;
-        const char *link;                /* as /proc/PID/fd shows it, not sanitised */
-        uint64_t inode, dev, rdev;       /* 0 where unknown */
-        uint64_t mount_id;               /* 0: unknown */
-        bool readable, writable, append; /* append only with FILES_DETAILS; nothing of this for sockets */
+        const char *link;          /* as /proc/PID/fd shows it, not sanitised */
+        uint64_t inode, dev, rdev; /* 0 where unknown */
+        uint64_t mount_id;         /* 0: unknown */
+        bool readable, writable;   /* neither for sockets */
 };
 
 enum files_detail {
-        FILES_KINDS = 0,        /* regular files and directories are left out */
-        FILES_DETAILS = 1 << 0, /* everything, with its append mode: more system calls for each descriptor */
+        FILES_KINDS, /* regular files and directories are left out */
+        FILES_ALL,
 };
 
 /** Called for each descriptor; the file is valid until it returns. A negative result ends the iteration. */
@@ -39,10 +39,10 @@ typedef int (*files_fn)(const struct file *file, void *userdata);
  *
  * @return 0; -EACCES or -EPERM when the process is somebody else's; -ESRCH; another -errno; what `call` returned
  */
-int files_each(int proc_fd, unsigned detail, files_fn call, void *userdata);
+int files_each(int proc_fd, enum files_detail detail, files_fn call, void *userdata);
 
 /** Is a character device with that number a terminal? */
 bool files_is_terminal(uint64_t rdev);
 
-/** "r", "w" or "rw", with an "a" behind it for append. */
+/** "r", "w", "rw"; "" for what can neither be read nor written. */
 const char *files_mode_text(const struct file *file);

@@ -16,17 +16,12 @@
 #include "process/parse.h"
 
 #define QUOTES " \t\"'"
-#define SMALL_FILE ((size_t)64 << 10)
 
 /* The first line of a small file, sanitised; NULL when there is none. */
 static char *read_line(const char *path) {
-        _cleanup_free_ char *text = NULL;
-        size_t size;
+        _cleanup_free_ char *text = io_read_line(path);
 
-        if (io_read_file(AT_FDCWD, path, SMALL_FILE, &text, &size) < 0)
-                return NULL;
-        size = strcspn(text, "\n");
-        return size > 0 ? text_sanitise(text, size) : NULL;
+        return isempty(text) ? NULL : text_sanitise(text, strlen(text));
 }
 
 /* Ends a text of that length before the blanks and quotes at its end. */

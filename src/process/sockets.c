@@ -12,8 +12,13 @@
 #include "base/cleanup.h"
 #include "base/memory.h"
 #include "base/text.h"
+#include "process/parallel.h"
 #include "process/sockdiag.h"
 #include "process/sockets.h"
+
+/* After so many sockets that are in no table, and of a protocol that was asked for, the rest is likely to be so too. */
+#define VAIN_MAX 64
+#define PARALLEL_STEP 64
 
 /* What the kernel calls protocols, in the attribute system.sockprotoname of a socket's descriptor (net/socket.c). */
 static const struct {
@@ -43,17 +48,19 @@ static const struct {
         { "XDP", 0, AF_XDP, SOCK_RAW },
 };
 
-/* @return 0, or -errno when the descriptor is closed meanwhile */
-static int read_protocol(struct socket *socket) {
+/* Once: what is closed meanwhile stays unknown, and nothing is asked for it. */
+static void read_protocol(struct socket *socket) {
         char path[64], name[64];
 
+        if (socket->looked)
+                return;
+        socket->looked = true;
         snprintf(path, sizeof(path), "/proc/%d/fd/%d", (int)socket->pid, socket->fd);
         ssize_t n = getxattr(path, "system.sockprotoname", name, sizeof(name) - 1);
         if (n < 0) {
-                if (errno == ENOENT || errno == ESRCH)
-                        return -errno;
-                socket->kinds = SOCKET_ALL;
-                return 0;
+                if (errno != ENOENT && errno != ESRCH)
+                        socket->kinds = SOCKET_ALL;
+                return;
         }
         name[n] = 0;
         for (size_t i = 0; i < ELEMENTSOF(protocols); i++)
@@ -63,7 +70,14 @@ static int read_protocol(struct socket *socket) {
                         socket->facts.type = protocols[i].type;
                         break;
                 }
-        return 0;
+}
+
+static void read_protocols(size_t begin, size_t end, void *userdata) {
+        struct socket *items = userdata;
+
+        for (size_t i = begin; i < end; i++)
+                if (!items[i].found)
+                        read_protocol(&items[i]);
 }
 
 static uint64_t own_namespace(void) {
@@ -212,11 +226,17 @@ static void ask_own(struct sockets *set) {
 
 /* Asking about the first socket that is not known yet finds all others of its protocol as well. */
 void sockets_resolve(struct sockets *set) {
+        size_t vain = 0;
+
         for (size_t i = 0; i < set->n; i++) {
                 struct socket *socket = &set->items[i];
 
-                if (!socket->found && read_protocol(socket) == 0)
-                        ask(set, &set->namespaces[socket->namespace], socket->kinds);
+                if (socket->found)
+                        continue;
+                if (vain++ == VAIN_MAX)
+                        parallel_each(set->n - i, PARALLEL_STEP, read_protocols, socket);
+                read_protocol(socket);
+                ask(set, &set->namespaces[socket->namespace], socket->kinds);
         }
         ask_own(set);
 }

@@ -47,6 +47,7 @@ struct socket {
         struct socket_facts facts; /* without name and pending */
         char *name;                /* AF_UNIX, sanitised, abstract as "@name"; NULL: not bound */
         bool found;                /* the kernel reported it */
+        bool looked;               /* at its protocol: kinds, and of facts the family and type, are known */
         unsigned kinds;            /* not found: what it may be; 0: nothing that can be asked for */
         size_t namespace;          /* of the process that holds it */
         pid_t pid;                 /* the first descriptor of it */

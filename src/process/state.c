@@ -192,7 +192,7 @@ static int inspect(struct reader *reader, int proc_fd, struct node *node, const 
         reader->pid = (pid_t)node->state->pid;
         reader->state = node->state;
         reader->room_files = reader->room_connections = 0;
-        r = files_each(proc_fd, FILES_DETAILS, add_file, reader);
+        r = files_each(proc_fd, FILES_ALL, add_file, reader);
         if (r == -EACCES || r == -EPERM)
                 return access_denied(reader->pid, err);
         if (r < 0 && r != -ESRCH)

@@ -20,6 +20,7 @@
 
 #define HOST_LIMIT 253 /* bytes of a name, RFC 1035 */
 #define BACKLOG 128
+#define CONNECT_SHARE_MS 10000 /* for an address that is not the last, without a deadline */
 
 static int refuse(const char *text, struct st_error **err) {
         st_error_set(err, EINVAL, "'%s' is not a TCP address", text);
@@ -146,18 +147,44 @@ static int connect_to(const struct addrinfo *info, uint64_t end, int cancel_fd) 
         return TAKE_FD(fd);
 }
 
+/** Nobody's fault but the way's: what another address answers tells more. */
+static bool is_no_way(int number) {
+        return number == -EAFNOSUPPORT || number == -EADDRNOTAVAIL || number == -ENETUNREACH || number == -EHOSTUNREACH;
+}
+
+/** One address that swallows everything must leave time for the others: each gets its share. */
+static uint64_t share_end(uint64_t end, const struct addrinfo *info) {
+        uint64_t now = clock_ms(), shares = 0;
+
+        for (; info; info = info->ai_next)
+                shares++;
+        if (shares <= 1 || now >= end)
+                return end;
+        return end == UINT64_MAX ? now + CONNECT_SHARE_MS : now + (end - now) / shares;
+}
+
+/** Tries one address after the other. @return the socket, -ECANCELED, or what tells most of their failures */
+static int connect_to_any(const struct addrinfo *info, uint64_t end, int cancel_fd) {
+        int problem = -EHOSTUNREACH;
+
+        for (; info; info = info->ai_next) {
+                int r = connect_to(info, share_end(end, info), cancel_fd);
+
+                if (r >= 0 || r == -ECANCELED)
+                        return r;
+                if (is_no_way(problem) || !is_no_way(r))
+                        problem = r;
+        }
+        return problem;
+}
+
 int rpc_address_connect(const struct rpc_address *address, uint64_t end, int cancel_fd, struct st_error **err) {
         struct addrinfo *found = NULL;
         int r = resolve(address, 0, &found, err);
 
         if (r < 0)
                 return r;
-        r = -EHOSTUNREACH;
-        for (const struct addrinfo *info = found; info; info = info->ai_next) {
-                r = connect_to(info, end, cancel_fd);
-                if (r >= 0 || r == -ECANCELED || r == -ETIMEDOUT)
-                        break;
-        }
+        r = connect_to_any(found, end, cancel_fd);
         freeaddrinfo(found);
         if (r == -ECANCELED)
                 return st_error_set(err, ECANCELED, "cancelled");

@@ -7,6 +7,7 @@
  */
 
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -38,9 +39,20 @@ static int ask(const char *path) {
         return n == 1 && answer == HOOK_GO_ON ? 0 : -ECANCELED;
 }
 
-int main(void) {
+/* An engine that runs CRIU by itself does not pass our variable on, only the name of the script. */
+static const char *find_socket(const char *called, char beside[static PATH_MAX]) {
+        const char *path = getenv(HOOK_SOCKET_VARIABLE), *slash = strrchr(called, '/');
+
+        if (path || !slash)
+                return path;
+        int n = snprintf(beside, PATH_MAX, "%.*s/" HOOK_SOCKET_NAME, (int)(slash - called), called);
+        return n > 0 && n < PATH_MAX ? beside : NULL;
+}
+
+int main(int argc, char **argv) {
         const char *action = getenv("CRTOOLS_SCRIPT_ACTION");
-        const char *path = getenv(HOOK_SOCKET_VARIABLE);
+        char beside[PATH_MAX];
+        const char *path = find_socket(argc > 0 ? argv[0] : "", beside);
         int r;
 
         if (!action || strcmp(action, "post-dump") != 0)

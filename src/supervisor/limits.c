@@ -31,8 +31,11 @@ static system_call *next;
 
 __attribute__((constructor)) static void find_next(void) {
         next = (system_call *)dlsym(RTLD_NEXT, "syscall");
-        /* What CRIU starts needs none of this. */
-        (void)unsetenv("LD_PRELOAD");
+        /* What CRIU starts needs none of this. An engine that starts CRIU has to pass it on. */
+        if (getenv("STASIS_LIMITS_THROUGH"))
+                (void)unsetenv("STASIS_LIMITS_THROUGH");
+        else
+                (void)unsetenv("LD_PRELOAD");
 }
 
 static rlim_t parse_limit(const char *text) {

@@ -4,9 +4,10 @@
  * stasis-supervisor: what the worker of a restore becomes (by exec: its PID, children and descriptors stay). It is the
  * parent and subreaper of the restored process, reaps it, and keeps its exit code in the status file.
  *
- *     stasis-supervisor --dir DIR --pid PID [--answer FD --socket FD] [--terminal FD --log FILE]
+ *     stasis-supervisor --dir DIR --pid PID [--child PID] [--answer FD --socket FD] [--terminal FD --log FILE]
  *
  * --dir       of the status file, made by the caller
+ * --child     our child that ends with the exit code of that process, when it is another: `runc restore`, say
  * --answer    a file whose content goes to --socket once the status file stands: the worker's result for the daemon
  * --terminal  the master of the process's terminal: what it prints goes to the log
  */
@@ -36,6 +37,7 @@ struct supervisor {
         const char *dir;
         const char *log;
         int answer, socket, terminal, log_fd, signals;
+        pid_t child;
         struct supervisor_status status;
 };
 
@@ -46,13 +48,10 @@ static int parse_fd(const char *text) {
 
 static int parse(struct supervisor *supervisor, int argc, char **argv) {
         static const struct option options[] = {
-                { "dir", required_argument, NULL, 'd' },
-                { "pid", required_argument, NULL, 'p' },
-                { "answer", required_argument, NULL, 'a' },
-                { "socket", required_argument, NULL, 's' },
-                { "terminal", required_argument, NULL, 't' },
-                { "log", required_argument, NULL, 'l' },
-                { NULL, 0, NULL, 0 },
+                { "dir", required_argument, NULL, 'd' },    { "pid", required_argument, NULL, 'p' },
+                { "child", required_argument, NULL, 'c' },  { "answer", required_argument, NULL, 'a' },
+                { "socket", required_argument, NULL, 's' }, { "terminal", required_argument, NULL, 't' },
+                { "log", required_argument, NULL, 'l' },    { NULL, 0, NULL, 0 },
         };
         int c;
 
@@ -63,6 +62,10 @@ static int parse(struct supervisor *supervisor, int argc, char **argv) {
                         break;
                 case 'p':
                         if (text_to_pid(optarg, &supervisor->status.pid) < 0)
+                                return -EINVAL;
+                        break;
+                case 'c':
+                        if (text_to_pid(optarg, &supervisor->child) < 0)
                                 return -EINVAL;
                         break;
                 case 'a':
@@ -81,6 +84,8 @@ static int parse(struct supervisor *supervisor, int argc, char **argv) {
                         return -EINVAL;
                 }
         }
+        if (supervisor->child == 0)
+                supervisor->child = supervisor->status.pid;
         return supervisor->dir && supervisor->status.pid > 0 ? 0 : -EINVAL;
 }
 
@@ -135,7 +140,7 @@ static bool reap(struct supervisor *supervisor) {
                         return true;
                 if (WIFSTOPPED(status))
                         continue; /* traced by us, which we never asked for */
-                if (pid == supervisor->status.pid) {
+                if (pid == supervisor->child) {
                         supervisor->status.exited = true;
                         supervisor->status.exit_status = status;
                         supervisor->status.time = time(NULL);

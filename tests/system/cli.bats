@@ -342,6 +342,7 @@ refused_file() {
         refused_file '' 2 $'{ "LogLevel":\n }'
         rm "$T/config/config.json"
         refused '--config: unknown key Nonsense' config show --config '{"Nonsense": 1}'
+        refused '--config: Checkpoint.Dir: expected a text, not a number' config show --config '{"Checkpoint.Dir": 5}'
         refused '--config' config show --config '{'
         STASIS_CRIU_LEAVE_RUNNING=perhaps refused STASIS_CRIU_LEAVE_RUNNING config show
         STASIS_CHECKPOINT_COMPRESSION=rar refused STASIS_CHECKPOINT_COMPRESSION config show

@@ -142,6 +142,7 @@ restore() {
 
 # restore_no_server ARGUMENT…: in the background, where it stays as the parent; sets $restorer.
 restore_no_server() {
+        rm -f "$T/restore.out" # of the one before
         "$STASIS" restore "$@" --no-server </dev/null >"$T/restore.out" 2>"$T/restore.err" 3>&- &
         restorer=$!
         wait_for "grep -q restored $T/restore.out || ! alive $restorer" 20

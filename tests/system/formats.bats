@@ -3,7 +3,7 @@
 #
 # The formats of checkpoints: round trips of real processes through each of them, what the ordinary tools make of them,
 # conversions, and damage, which must be found before a process runs.
-# shellcheck disable=SC2154 # pid, checkpoint … are set by common.bash
+# shellcheck disable=SC2154,SC2030,SC2031 # pid, checkpoint … are set by common.bash
 
 bats_require_minimum_version 1.5.0
 load common
@@ -28,7 +28,6 @@ dump_counter() {
 
 # restored_goes_on PATH: restores without a daemon, sees that it runs, ends it.
 restored_goes_on() {
-        rm -f "$T/restore.out" # of the one before
         restore_no_server process --path "$1"
         goes_on
         end_target
@@ -202,4 +201,47 @@ EOF
         tar -czf "$T/x.tgz" -C "$T" inventory.img
         run -1 --separate-stderr "$STASIS" restore process --path "$T/x.tgz" --no-server
         [[ $stderr == *"inventory.img in it is a symbolic link"* ]]
+}
+
+# Whoever is killed leaves a hidden file; the next one in that directory removes it, but not one that is being written.
+leaves_nothing() { # leaves_nothing COMMAND…: killed in the middle, then run to its end
+        run env "${faulty[@]}" STASIS_FAULT_ANY=1 STASIS_FAULT=renameat2:1:kill "$STASIS" "$@"
+        [ "$status" -eq 137 ]
+        [ "$(find "$T/out" "$T/ckpt" -name '.*.partial-*' | wc -l)" = 1 ]
+        "$STASIS" "$@"
+        [ -z "$(find "$T/out" "$T/ckpt" -name '.*.partial-*')" ]
+}
+
+@test "what a killed export or import leaves is removed by the next one, and by a dump" {
+        mkdir "$T/out"
+        dump_counter --compression none --name first
+        leaves_nothing checkpoint export "$checkpoint" "$T/out/one.tar.zst"
+        leaves_nothing checkpoint export "$checkpoint" "$T/out/one"
+        leaves_nothing checkpoint import "$T/out/one" --name again --compression tar
+        run env "${faulty[@]}" STASIS_FAULT_ANY=1 STASIS_FAULT=renameat2:1:kill \
+                "$STASIS" checkpoint import "$T/out/one" --name killed --compression tar
+        env "${faulty[@]}" STASIS_FAULT_ANY=1 STASIS_FAULT=renameat2:1:pause \
+                "$STASIS" checkpoint import "$T/out/one" --name slow --compression tar >"$T/slow" 2>&1 3>&- &
+        local slow=$!
+        wait_for "[ -n \"\$(find $T/ckpt -name '.slow.*')\" ]"
+        [ -z "$(find "$T/ckpt" -name '.killed.*')" ]
+        "$STASIS" checkpoint import "$T/out/one" --name quick --compression tar
+        [ -n "$(find "$T/ckpt" -name '.slow.*')" ]
+        wait "$slow"
+        "$STASIS" checkpoint verify "$T/ckpt/slow.tar"
+        run env "${faulty[@]}" STASIS_FAULT_ANY=1 STASIS_FAULT=renameat2:1:kill \
+                "$STASIS" checkpoint import "$T/out/one" --name killed --compression tar
+        dump_counter --compression tar --name second
+        [ -z "$(find "$T/ckpt" -name '.*')" ]
+}
+
+@test "an export to a name whose end says nothing is refused, unless told the format" {
+        dump_counter --compression none --name first
+        run -2 --separate-stderr "$STASIS" checkpoint export "$checkpoint" "$T/out.zip"
+        [[ $stderr == *".zip is no format of checkpoints"*".tar.zst, "*".tgz"*"--compression none"* ]]
+        [ ! -e "$T/out.zip" ]
+        "$STASIS" checkpoint export "$checkpoint" "$T/out.zip" --compression none
+        [ -d "$T/out.zip" ]
+        "$STASIS" checkpoint export "$checkpoint" "$T/app-7.2" --compression tar
+        [ -f "$T/app-7.2" ]
 }

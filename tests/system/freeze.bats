@@ -477,7 +477,7 @@ frozen_around() {
         "$STASIS" freeze freezer "$T/file"
         [ -e "$T/file" ]
         refused freeze freezer "$T/file"
-        [[ "$output" == *"cannot freeze the freezer: cannot make $T/file"* ]]
+        [[ "$output" == *"cannot freeze the freezer $T/file: cannot make $T/file"* ]]
         "$STASIS" unfreeze freezer "$T/file" --no-server
         [ ! -e "$T/file" ]
         refused freeze nothing "$T/file"

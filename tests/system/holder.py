@@ -96,6 +96,13 @@ def pair():
     return ours
 
 
+def credentials():
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+    theirs.send(b"x")
+    return ours, theirs
+
+
 def main_thread_gone():
     threading.Thread(target=time.sleep, args=(1000,)).start()
     open(os.path.join(directory, "held"), "w").close()
@@ -115,6 +122,7 @@ THINGS = {
     "netlink": netlink,
     "corked": corked,
     "unix": lambda: pair(),
+    "credentials": credentials,
     "pidfd": lambda: os.pidfd_open(1),
     "tun": tun,
     "fuse": lambda: os.open("/dev/fuse", os.O_RDWR),

@@ -108,6 +108,7 @@ tells_summary() {
         is --argjson p "$pid" '.pid == $p and .processes == 4 and .threads == 4 and .sockets == 7 and .connections == 2'
         is --arg path "$1" --arg format "$2" '.path == $path and .format == $format and .manifest and .type == "process"'
         is --arg k "$(uname -r)" --arg h "$(uname -n)" '.kernel == $k and .host == $h and .made_by == "stasis"'
+        is --arg v "$(criu --version | sed -n 's/^Version: //p')" '.criu_version == $v'
         is '.flags | index("--tcp-established")'
         is '.memory > 5242880 and .size > .memory'
         is --argjson now "$(date +%s)" '(.time | fromdate) > $now - 300 and (.time | fromdate) <= $now'

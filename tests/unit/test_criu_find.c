@@ -17,6 +17,9 @@
 #include "base/path.h"
 #include "criu/criu.h"
 
+/* The version, whether it works, and whether it locks connections by nftables. */
+#define QUESTIONS 3
+
 struct place {
         char *root, *run, *calls;
 };
@@ -115,16 +118,35 @@ static void cache(void **state) {
         assert_int_equal(setenv("CRIU_CONFIG_FILE", "/nonexistent", 1), 0);
         expect_found(path, "4.2.1", 40201);
         assert_int_equal(unsetenv("CRIU_CONFIG_FILE"), 0);
-        assert_int_equal(calls(p), 2);
+        assert_int_equal(calls(p), QUESTIONS);
         expect_found(path, "4.2.1", 40201);
         assert_int_equal(calls(p), 0);
 
         /* Another file under the same name. */
         free(fake(p, "a", "4.10", "exit 0"));
         expect_found(path, "4.10", 41000);
-        assert_int_equal(calls(p), 2);
+        assert_int_equal(calls(p), QUESTIONS);
         expect_found(path, "4.10", 41000);
         assert_int_equal(calls(p), 0);
+}
+
+static bool locks_by_nftables(const char *path) {
+        _cleanup_(criu_binary_freep) struct criu_binary *binary = NULL;
+
+        assert_int_equal(criu_find(path, &binary, NULL), 0);
+        return binary->nftables;
+}
+
+static void nftables(void **state) {
+        struct place *p = *state;
+        _cleanup_free_ char *with = fake(p, "a", "4.2.1", "exit 0;; *network_lock_nftables) exit 0");
+        _cleanup_free_ char *without = fake(p, "b", "4.2.1", "exit 0;; *--feature*) exit 1");
+
+        for (size_t i = 0; i < 2; i++) { /* asked, then from the cache */
+                assert_true(locks_by_nftables(with));
+                assert_false(locks_by_nftables(without));
+        }
+        assert_int_equal(calls(p), 2 * QUESTIONS);
 }
 
 static void bad_caches(void **state) {
@@ -144,30 +166,30 @@ static void bad_caches(void **state) {
         for (size_t i = 0; i < ELEMENTSOF(contents); i++) {
                 assert_int_equal(io_replace_file(file, contents[i], strlen(contents[i]), 0600, false), 0);
                 expect_found(path, "4.2.1", 40201);
-                assert_int_equal(calls(p), 2);
+                assert_int_equal(calls(p), QUESTIONS);
                 expect_found(path, "4.2.1", 40201); /* mended */
                 assert_int_equal(calls(p), 0);
         }
         assert_int_equal(io_replace_file(file, big, 8192, 0600, false), 0);
         expect_found(path, "4.2.1", 40201);
-        assert_int_equal(calls(p), 2);
+        assert_int_equal(calls(p), QUESTIONS);
 
         /* The same content in a file that others can write to, or that is a link. */
         assert_int_equal(chmod(file, 0666), 0);
         expect_found(path, "4.2.1", 40201);
-        assert_int_equal(calls(p), 2);
+        assert_int_equal(calls(p), QUESTIONS);
         _cleanup_free_ char *other = path_join(p->root, "other");
         assert_int_equal(rename(file, other), 0);
         assert_int_equal(symlink(other, file), 0);
         expect_found(path, "4.2.1", 40201);
-        assert_int_equal(calls(p), 2);
+        assert_int_equal(calls(p), QUESTIONS);
 
         /* No cache can be written at all. */
         io_remove_tree(p->run);
         assert_int_equal(io_replace_file(p->run, "x", 1, 0600, false), 0);
         expect_found(path, "4.2.1", 40201);
         expect_found(path, "4.2.1", 40201);
-        assert_int_equal(calls(p), 4);
+        assert_int_equal(calls(p), 2 * QUESTIONS);
 }
 
 static void does_not_work(void **state) {
@@ -180,12 +202,12 @@ static void does_not_work(void **state) {
         assert_int_equal(criu_find(path, &one, NULL), 0);
         assert_false(one->working);
         assert_string_equal(one->problem, "No AIO syscall: Function not implemented");
-        assert_int_equal(calls(p), 2);
+        assert_int_equal(calls(p), QUESTIONS - 1);
 
         /* Mended from outside, the file being the same: that is seen. */
         assert_int_equal(criu_find(path, &two, NULL), 0);
         assert_false(two->working);
-        assert_int_equal(calls(p), 2);
+        assert_int_equal(calls(p), QUESTIONS - 1);
 
         _cleanup_(criu_binary_freep) struct criu_binary *three = NULL;
         _cleanup_free_ char *silent = fake(p, "b", "4.1.1", "exit 7");
@@ -239,6 +261,7 @@ static void search(void **state) {
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup_teardown(cache, setup, teardown),
+                cmocka_unit_test_setup_teardown(nftables, setup, teardown),
                 cmocka_unit_test_setup_teardown(bad_caches, setup, teardown),
                 cmocka_unit_test_setup_teardown(does_not_work, setup, teardown),
                 cmocka_unit_test_setup_teardown(not_usable, setup, teardown),

@@ -15,6 +15,8 @@
 
 #include <cmocka.h>
 
+#include <stasis/checkpoint.h>
+
 #include "base/cleanup.h"
 #include "base/io.h"
 #include "base/memory.h"
@@ -209,6 +211,30 @@ static void expect_error(const char *directory, int number, const char *part) {
                 fail_msg("not '%s': %s", part, st_error_message(error));
 }
 
+static void remarks(void **state) {
+        (void)state;
+        _cleanup_free_ char *directory = copy(), *path = path_join(directory, ST_SUMMARY_FILE);
+        _cleanup_(inspection_freep) struct inspection *inspection = NULL;
+        static const char good[] = "{\"version\": 1, \"rows\": [[\"engine\", \"Docker 20\"], [\"volume\", \"v\"]]}";
+        static const char *const bad[] = { "",
+                                           "[]",
+                                           "{\"version\": 2, \"rows\": []}",
+                                           "{\"version\": 1}",
+                                           "{\"version\": 1, \"rows\": [[\"engine\"]]}",
+                                           "{\"version\": 1, \"rows\": [[\"engine\", 7]]}" };
+
+        assert_int_equal(io_replace_file(path, good, strlen(good), 0600, false), 0);
+        assert_int_equal(inspect(directory, 0, &inspection, NULL), 0);
+        assert_int_equal(inspection->n_remarks, 2);
+        assert_string_equal(inspection->remarks[0].label, "engine");
+        assert_string_equal(inspection->remarks[1].text, "v");
+        for (size_t i = 0; i < ELEMENTSOF(bad); i++) {
+                assert_int_equal(io_replace_file(path, bad[i], strlen(bad[i]), 0600, false), 0);
+                expect_error(directory, -EBADMSG, ST_SUMMARY_FILE);
+        }
+        io_remove_tree(directory);
+}
+
 static void missing(void **state) {
         (void)state;
         _cleanup_free_ char *directory = copy();
@@ -272,6 +298,7 @@ int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(descriptors), cmocka_unit_test(sockets), cmocka_unit_test(tasks_and_memory),
                 cmocka_unit_test(damaged),     cmocka_unit_test(missing), cmocka_unit_test(strange),
+                cmocka_unit_test(remarks),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }

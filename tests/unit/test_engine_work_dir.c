@@ -108,11 +108,37 @@ static void test_foreign_record(void **unused) {
         assert_true(exists(precious));
 }
 
+/** All that was recorded goes, also what was never made; what is no hidden name of ours stays. */
+static void test_several(void **unused) {
+        (void)unused;
+        _cleanup_free_ char *dir = NULL, *never = path_join(root, ".a.partial-1"), *precious = path_join(root, "other");
+        char *made[20];
+
+        assert_int_equal(work_dir_new(&dir, NULL), 0);
+        assert_int_equal(mkdir(precious, 0700), 0);
+        assert_int_equal(work_dir_record_partial(dir, never, NULL), 0);
+        for (size_t i = 0; i < ELEMENTSOF(made); i++) {
+                made[i] = xasprintf("%s/.several-%zu.partial-1", root, i);
+                assert_int_equal(work_dir_record_partial(dir, made[i], NULL), 0);
+                assert_int_equal(work_dir_record_partial(dir, precious, NULL), 0);
+                assert_int_equal(mkdir(made[i], 0700), 0);
+        }
+        close(work_dir_lock(dir, NULL));
+        assert_int_equal(work_dir_clean(dir), 0);
+        for (size_t i = 0; i < ELEMENTSOF(made); i++) {
+                assert_false(exists(made[i]));
+                free(made[i]);
+        }
+        assert_true(exists(precious));
+        assert_false(exists(dir));
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_own),
                 cmocka_unit_test(test_killed),
                 cmocka_unit_test(test_foreign_record),
+                cmocka_unit_test(test_several),
         };
         return cmocka_run_group_tests(tests, setup, teardown);
 }

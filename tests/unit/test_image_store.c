@@ -187,6 +187,52 @@ static void test_jobs(void **state) {
         st_error_free(error);
 }
 
+/** Files that stay on disk: read from there, and noticed when they have become shorter. */
+static void test_paths(void **state) {
+        (void)state;
+        char *directory = make_directory(), *path = path_join(directory, "f"), *gone = path_join(directory, "gone");
+        struct store *store = store_new(0, directory);
+        const size_t size = 2 * MIB + 777;
+        uint8_t *bytes = make_bytes(size, 7), *back;
+        const uint8_t *piece;
+
+        assert_int_equal(io_put_file(path, (const char *)bytes, size, 0600), 0);
+        struct store_file *file = store_add_path(store, "f", path, size, NULL);
+        assert_non_null(file);
+        assert_null(store_add_path(store, "f", path, size, NULL));
+        assert_null(store_add_path(store, "../f", path, size, NULL));
+        assert_non_null(store_add_path(store, "empty", path, 0, NULL));
+        struct store_file *missing = store_add_path(store, "gone", gone, 1, NULL);
+        assert_int_equal(store->total, size + 1);
+        assert_int_equal(store->spilled, 0);
+        back = read_store_file(store, file);
+        assert_memory_equal(back, bytes, size);
+        free(back);
+
+        struct store_reader reader = { .store = store, .file = file };
+        store_seek(&reader, size - 5);
+        assert_int_equal(store_read(&reader, &piece), 5);
+        assert_memory_equal(piece, bytes + size - 5, 5);
+        assert_int_equal(store_read(&reader, &piece), 0);
+        store_seek(&reader, 0);
+        assert_int_equal(truncate(path, 0), 0);
+        assert_int_equal(store_read(&reader, &piece), -EIO);
+        store_reader_clear(&reader);
+        store_reader_clear(&reader);
+
+        struct store_reader of_missing = { .store = store, .file = missing };
+        assert_int_equal(store_read(&of_missing, &piece), -ENOENT);
+        store_reader_clear(&of_missing);
+        assert_int_equal(symlink(path, gone), 0);
+        assert_int_equal(store_read(&of_missing, &piece), -ELOOP);
+        store_reader_clear(&of_missing);
+        store_free(store);
+        free(bytes);
+        free(path);
+        free(gone);
+        remove_directory(directory);
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_append_and_read),
@@ -197,6 +243,7 @@ int main(void) {
                 cmocka_unit_test(test_full_disk),
                 cmocka_unit_test(test_pool),
                 cmocka_unit_test(test_jobs),
+                cmocka_unit_test(test_paths),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -33,12 +33,26 @@ static int fill(void *message, const char *text, struct st_error **err) {
         return r;
 }
 
+/* Its text is the tree's. */
+static void assert_text(const ProtobufCMessage *message) {
+        json_t *json = message_to_json(message), *array = json_pack("[[O]]", json);
+        _cleanup_free_ char *text = message_to_json_text(message, 0), *expected = json_dumps(json, JSON_INDENT(2));
+        _cleanup_free_ char *deep = message_to_json_text(message, 2), *whole = json_dumps(array, JSON_INDENT(2));
+        _cleanup_free_ char *wrapped = xasprintf("[\n  [\n    %s\n  ]\n]", deep);
+
+        json_decref(array);
+        json_decref(json);
+        assert_string_equal(text, expected);
+        assert_string_equal(wrapped, whole);
+}
+
 static void assert_json(const void *message, const char *expected) {
         json_t *json = message_to_json(message);
         _cleanup_free_ char *text = json_dumps(json, JSON_COMPACT);
 
         json_decref(json);
         assert_string_equal(text, expected);
+        assert_text(message);
 }
 
 /* Through JSON and back, and through the wire format and back: the same. */
@@ -47,6 +61,7 @@ static void assert_round_trips(const ProtobufCMessage *message) {
         _cleanup_(message_freep) ProtobufCMessage *copy = message_copy(message);
         json_t *json = message_to_json(message), *json_copy = message_to_json(copy);
 
+        assert_text(message);
         assert_int_equal(message_from_json(again, json, NULL), 0);
         json_t *json_again = message_to_json(again);
         assert_true(json_equal(json, json_again));

@@ -248,7 +248,7 @@ static void configuration_files(void **state) {
                                    "  \"Checkpoint\": {\"Streams\": 3,\n"
                                    "    \"Dir\": \"/file\", \"StreamMemoryLimit\": \"1G\"},\n"
                                    "  \"CRIU\": {\"External\": [\"x\", \"y,z\"], \"LeaveRunning\": false},\n"
-                                   "  \"Metrics\": {\"Labels\": \"one,two\", \"Enabled\": \"yes\"}\n"
+                                   "  \"Metrics\": {\"Labels\": \"one,two\", \"Enabled\": true}\n"
                                    "}\n";
         _cleanup_(arguments_freep) struct st_arguments *a = new_arguments();
         _cleanup_error_ struct st_error *err = NULL;
@@ -299,16 +299,26 @@ static void mistakes_in_files_have_a_line(void **state) {
                 { "{\"Metrics\": {\"Enabled\": true},\n\"Checkpoint\": {},\n\"Enabled\": true}",
                   ":3: unknown key Enabled" },
                 { "{\n\n\"Checkpoint\": {\"Streams\": \"x\"}}",
-                  ":3: Checkpoint.Streams: expected a number, not \"x\"" },
-                { "{\"Checkpoint\":\n{\"Streams\": 1.5}}", ":2: Checkpoint.Streams: expected a number, not \"1.5\"" },
+                  ":3: Checkpoint.Streams: expected a whole number, not a text" },
+                { "{\"Checkpoint\":\n{\"Streams\": 1.5}}",
+                  ":2: Checkpoint.Streams: expected a whole number, not a fraction" },
                 { "{\"Checkpoint\": {\"Streams\": null}}",
-                  ":1: Checkpoint.Streams: expected a single value, not null" },
-                { "{\"Checkpoint\": {\"Dir\": {\"a\": 1}}}",
-                  ":1: Checkpoint.Dir: expected a single value, not an object" },
+                  ":1: Checkpoint.Streams: expected a whole number, not null" },
+                { "{\"Checkpoint\": {\"Streams\": true}}",
+                  ":1: Checkpoint.Streams: expected a whole number, not true or false" },
+                { "{\"Checkpoint\": {\"Dir\": {\"a\": 1}}}", ":1: Checkpoint.Dir: expected a text, not an object" },
+                { "{\"Checkpoint\": {\"Dir\": 5}}", ":1: Checkpoint.Dir: expected a text, not a number" },
+                { "{\"Checkpoint\": {\"StreamMemoryLimit\": true}}",
+                  ":1: Checkpoint.StreamMemoryLimit: expected a size such as 1048576 or \"512M\", not true or false" },
+                { "{\"Checkpoint\": {\"StreamMemoryLimit\": \"much\"}}",
+                  ":1: Checkpoint.StreamMemoryLimit: expected a size such as 1048576, 512M or 2G, not \"much\"" },
+                { "{\"Metrics\": {\"Enabled\": 1}}", ":1: Metrics.Enabled: expected true or false, not a number" },
+                { "{\"CRIU\": {\"External\": [\"a\", 5]}}",
+                  ":1: CRIU.External: expected a list of texts, not of a number" },
                 { "{\"Checkpoint\": [1]}", ":1: Checkpoint: expected an object, not a list" },
                 { "{\"CRIU\": {\"External\": [\"a\",\n [1]]}}",
                   ":1: CRIU.External: expected a list of texts, not of a list" },
-                { "{\"CRIU\": {\"External\": {}}}", ":1: CRIU.External: expected a list, not an object" },
+                { "{\"CRIU\": {\"External\": {}}}", ":1: CRIU.External: expected a list of texts, not an object" },
                 { "[]", ": expected an object, not a list" },
                 { "{\n\"Address\": \"a\"\n\"b\"}", ":3: '}' expected near '\"b\"'" },
                 { "{\"Address\": \"a\",\n\"Address\": \"b\"}", ":2: duplicate object key near '\"Address\"'" },

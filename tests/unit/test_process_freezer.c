@@ -151,6 +151,13 @@ static void test_record(void **unused) {
         assert_true(stopped_find(&read->tasks, 43, 5)->ours);
         assert_null(stopped_find(&read->tasks, 43, 6));
 
+        _cleanup_(frozen_freep) struct frozen *bytes = NULL;
+        frozen.cgroup = (char *)"/sys/fs/cgroup/\xff\"";
+        _cleanup_free_ char *strange = frozen_to_json(&frozen);
+        assert_int_equal(frozen_from_json(strange, &bytes, NULL), 0);
+        assert_string_equal(bytes->cgroup, frozen.cgroup);
+        assert_int_equal(bytes->version, FREEZER_V2);
+
         frozen.cgroup = NULL;
         _cleanup_free_ char *signals = frozen_to_json(&frozen);
         assert_int_equal(frozen_from_json(signals, &without, NULL), 0);
@@ -178,6 +185,7 @@ static void assert_refused(const char *from, const char *to, int expected) {
 static void test_record_refused(void **unused) {
         (void)unused;
         assert_refused("{", "", -EBADMSG);
+        assert_refused("\"/c\"", "7", -EBADMSG);
         assert_refused("\"pid\":42", "\"pid\":1", -EBADMSG);
         assert_refused("\"pid\":43", "\"pid\":-43", -EBADMSG);
         assert_refused("\"pid\":43", "\"pid\":\"43\"", -EBADMSG);

@@ -10,12 +10,14 @@
 #include <pty.h>
 #include <sched.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <time.h>
 
 #include "base/cleanup.h"
+#include "base/memory.h"
 #include "base/messages.h"
 #include "base/text.h"
 #include "process/analysis.h"
@@ -56,6 +58,93 @@ static const Daemon__Connection *connection_of(const Daemon__ProcessState *messa
                         return message->openconnections[i];
         fail_msg("no socket %" PRIu32, fd);
         return NULL;
+}
+
+/* Enough for several threads to read them: each number's rest tells what it is. */
+#define MANY_FIRST 300
+#define MANY 3000
+#define MANY_KINDS 6
+#define MANY_FILES 20
+
+static void open_many(void) {
+        static const int flags[] = {
+                O_WRONLY,
+                O_WRONLY | O_APPEND,
+                O_RDWR | O_APPEND,
+                O_PATH,
+        };
+        struct rlimit limit = { MANY_FIRST + MANY, MANY_FIRST + MANY };
+        char path[64];
+
+        CHILD_CHECK(setrlimit(RLIMIT_NOFILE, &limit) == 0);
+        for (int i = 0; i < MANY_FILES; i++) {
+                snprintf(path, sizeof(path), "%s/many-%d", directory, i);
+                CHILD_CHECK(close(open(path, O_WRONLY | O_CREAT, 0600)) == 0);
+        }
+        for (int fd = MANY_FIRST; fd < MANY_FIRST + MANY; fd++) {
+                int kind = fd % MANY_KINDS, one;
+
+                snprintf(path, sizeof(path), "%s/many-%d", directory, fd % MANY_FILES);
+                if (kind < 4)
+                        one = open(path, flags[kind]);
+                else
+                        one = socket(kind == 4 ? AF_INET : AF_UNIX, kind == 4 ? SOCK_STREAM : SOCK_DGRAM, 0);
+                CHILD_CHECK(one >= 0 && dup2(one, fd) == fd);
+                close(one);
+        }
+}
+
+/* Those that nobody bound are in no table of the kernel: what they are is read of each. */
+static void assert_is_unbound(const Daemon__Connection *connection, unsigned family, unsigned type) {
+        assert_int_equal(connection->family, family);
+        assert_int_equal(connection->type, type);
+        assert_string_equal(connection->status, family == AF_INET ? "CLOSE" : "NONE");
+}
+
+static void test_many(void **state) {
+        static const char *const modes[] = { "w", "w", "rw", "" };
+        struct rlimit limit;
+
+        (void)state;
+        getrlimit(RLIMIT_NOFILE, &limit);
+        if (limit.rlim_max < MANY_FIRST + MANY)
+                skip();
+        STATE *s = read_child(open_many, PROCESS_INSPECT);
+        size_t files = 0, sockets = 0;
+
+        for (size_t i = 0; i < s->n_openfiles; i++) {
+                const Daemon__File *file = s->openfiles[i];
+                _cleanup_free_ char *path = xasprintf("%s/many-%d", directory, (int)file->fd % MANY_FILES);
+                struct stat st;
+
+                if (file->fd < MANY_FIRST)
+                        continue;
+                assert_in_range(file->fd, MANY_FIRST + files, MANY_FIRST + MANY - 1); /* in order, each once */
+                assert_in_range(file->fd % MANY_KINDS, 0, ELEMENTSOF(modes) - 1);
+                assert_string_equal(file->mode, modes[file->fd % MANY_KINDS]);
+                assert_string_equal(file->path, path);
+                assert_int_equal(stat(path, &st), 0);
+                assert_int_equal(file->inode, st.st_ino);
+                assert_int_equal(file->dev, st.st_dev);
+                assert_int_not_equal(file->mountid, 0);
+                files++;
+        }
+        for (size_t i = 0; i < s->n_openconnections; i++) {
+                const Daemon__Connection *connection = s->openconnections[i];
+
+                assert_in_range(connection->fd, MANY_FIRST, MANY_FIRST + MANY - 1);
+                if (connection->fd % MANY_KINDS == 4)
+                        assert_is_unbound(connection, AF_INET, SOCK_STREAM);
+                else
+                        assert_is_unbound(connection, AF_UNIX, SOCK_DGRAM);
+                sockets++;
+        }
+        for (int i = 0; i < MANY_FILES; i++) {
+                _cleanup_free_ char *path = xasprintf("%s/many-%d", directory, i);
+                unlink(path);
+        }
+        assert_int_equal(files, MANY / MANY_KINDS * 4);
+        assert_int_equal(sockets, MANY / MANY_KINDS * 2);
 }
 
 static void make_directory(void) {
@@ -143,7 +232,7 @@ static void test_files(void **state) {
 
         child_stop(pid);
         assert_file(s, FD_READ, "log", "r");
-        assert_file(s, FD_APPEND, "log", "wa");
+        assert_file(s, FD_APPEND, "log", "w");
         assert_file(s, FD_BOTH, "log", "rw");
         assert_file(s, FD_DELETED, "gone (deleted)", "rw");
         assert_file(s, FD_STRANGE, "new line\xef\xbf\xbd", "rw");
@@ -402,15 +491,11 @@ static int remove_test_directory(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_identity),
-                cmocka_unit_test(test_files),
-                cmocka_unit_test(test_connections),
-                cmocka_unit_test(test_outside_peer),
-                cmocka_unit_test(test_tree),
-                cmocka_unit_test(test_mounts),
-                cmocka_unit_test(test_mounts_of_child),
-                cmocka_unit_test(test_deep_tree),
-                cmocka_unit_test(test_host),
+                cmocka_unit_test(test_identity),     cmocka_unit_test(test_files),
+                cmocka_unit_test(test_many),         cmocka_unit_test(test_connections),
+                cmocka_unit_test(test_outside_peer), cmocka_unit_test(test_tree),
+                cmocka_unit_test(test_mounts),       cmocka_unit_test(test_mounts_of_child),
+                cmocka_unit_test(test_deep_tree),    cmocka_unit_test(test_host),
                 cmocka_unit_test(test_no_process),
         };
 

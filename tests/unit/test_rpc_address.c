@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <arpa/inet.h>
 #include <errno.h>
+#include <netdb.h>
+#include <netinet/in.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -16,6 +19,50 @@
 #include "base/memory.h"
 #include "base/text.h"
 #include "rpc/address.h"
+
+/** What the next getaddrinfo() finds instead of asking: so many ports of 127.0.0.1, in that order. */
+static struct {
+        uint16_t ports[3];
+        size_t n;
+} found;
+
+/* In the place of the C library's. */
+int getaddrinfo(const char *restrict host, const char *restrict port, const struct addrinfo *restrict wanted,
+                struct addrinfo **restrict ret) {
+        struct addrinfo *next = NULL;
+
+        for (size_t i = found.n > 0 ? found.n : 1; i > 0; i--) {
+                uint16_t number = found.n > 0 ? found.ports[i - 1] : (uint16_t)strtoul(port, NULL, 10);
+                struct addrinfo *info = xcalloc(1, sizeof(*info) + sizeof(struct sockaddr_in6));
+                struct sockaddr_in6 *in6 = (void *)(info + 1);
+                struct sockaddr_in *in = (void *)(info + 1);
+                bool is_v6 = host && strchr(host, ':');
+
+                if (is_v6)
+                        *in6 = (struct sockaddr_in6){ .sin6_family = AF_INET6, .sin6_port = htons(number) };
+                else
+                        *in = (struct sockaddr_in){ .sin_family = AF_INET, .sin_port = htons(number) };
+                assert_int_equal(
+                        inet_pton(is_v6 ? AF_INET6 : AF_INET, host, is_v6 ? (void *)&in6->sin6_addr : &in->sin_addr),
+                        1);
+                info->ai_family = is_v6 ? AF_INET6 : AF_INET;
+                info->ai_socktype = wanted->ai_socktype;
+                info->ai_addr = (struct sockaddr *)(info + 1);
+                info->ai_addrlen = is_v6 ? sizeof(*in6) : sizeof(*in);
+                info->ai_next = next;
+                next = info;
+        }
+        *ret = next;
+        return 0;
+}
+
+void freeaddrinfo(struct addrinfo *info) {
+        while (info) {
+                struct addrinfo *next = info->ai_next;
+                free(info);
+                info = next;
+        }
+}
 
 static void parses(void **state) {
         static const struct {
@@ -99,6 +146,65 @@ static void failures_say_where(void **state) {
         rpc_address_clear(&there);
 }
 
+static uint16_t port_of(int fd) {
+        struct sockaddr_in address;
+        socklen_t size = sizeof(address);
+
+        assert_int_equal(getsockname(fd, (struct sockaddr *)&address, &size), 0);
+        return ntohs(address.sin_port);
+}
+
+static int listener_on_loopback(int backlog) {
+        const struct sockaddr_in any = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+        int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+        assert_true(fd >= 0);
+        assert_int_equal(bind(fd, (const struct sockaddr *)&any, sizeof(any)), 0);
+        assert_int_equal(listen(fd, backlog), 0);
+        return fd;
+}
+
+/** A port that answers nobody: its queue is full. */
+static int silent_listener(int clients[4]) {
+        int fd = listener_on_loopback(0);
+        struct sockaddr_in address;
+        socklen_t size = sizeof(address);
+
+        assert_int_equal(getsockname(fd, (struct sockaddr *)&address, &size), 0);
+        for (size_t i = 0; i < 4; i++) {
+                clients[i] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+                (void)connect(clients[i], (struct sockaddr *)&address, size);
+        }
+        return fd;
+}
+
+static void every_address_is_tried(void **state) {
+        struct rpc_address address = { .host = (char *)"127.0.0.1", .port = (char *)"1" };
+        int clients[4], closed = listener_on_loopback(1), silent = silent_listener(clients);
+        _cleanup_close_ int open = listener_on_loopback(8);
+        const uint16_t refusing = port_of(closed);
+        _cleanup_error_ struct st_error *error = NULL;
+
+        (void)state;
+        close(closed);
+        found.n = 3;
+        found.ports[0] = refusing;
+        found.ports[1] = port_of(silent);
+        found.ports[2] = port_of(open);
+        _cleanup_close_ int fd = rpc_address_connect(&address, clock_ms() + 1500, -1, NULL);
+        assert_true(fd >= 0);
+        _cleanup_close_ int accepted = accept4(open, NULL, NULL, SOCK_CLOEXEC);
+        assert_true(accepted >= 0);
+
+        /* Of several failures the last is told, whatever the time. */
+        found.ports[2] = refusing;
+        assert_int_equal(rpc_address_connect(&address, clock_ms() + 600, -1, &error), -ECONNREFUSED);
+        found.n = 0;
+        for (size_t i = 0; i < 4; i++)
+                close(clients[i]);
+        close(silent);
+}
+
 static void waits_can_end(void **state) {
         int pair[2], cancel[2];
 
@@ -120,6 +226,7 @@ int main(void) {
                 cmocka_unit_test(parses),
                 cmocka_unit_test(listens_and_connects),
                 cmocka_unit_test(failures_say_where),
+                cmocka_unit_test(every_address_is_tried),
                 cmocka_unit_test(waits_can_end),
         };
 

@@ -3,10 +3,12 @@
 /* Mappings of all kinds, namespaces and roots: keep.h says how it is used. */
 
 #include <linux/limits.h>
+#include <linux/magic.h>
 #include <sched.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
 #include <sys/utsname.h>
 #include <time.h>
 
@@ -111,6 +113,15 @@ static void keep_uts(void) {
         CHECK(uname(&name) == 0 && strcmp(name.nodename, "kept") == 0 && strcmp(name.domainname, "domain") == 0);
 }
 
+/** A /tmp in memory would be packed into the checkpoint, with what others write there: not when none of it is used. */
+static void leave_out_tmp(const char *program) {
+        struct statfs st;
+
+        MUST(statfs("/tmp", &st));
+        if (st.f_type == TMPFS_MAGIC && strncmp(program, "/tmp/", 5) != 0 && strncmp(directory, "/tmp/", 5) != 0)
+                MUST(umount2("/tmp", MNT_DETACH));
+}
+
 /**
  * A mount namespace of its own, as `unshare --mount` makes it: the program is begun in it, so that it has nothing open
  * of another. In it, a tmpfs with a file that is open.
@@ -122,6 +133,7 @@ static void keep_mounts(void) {
                 CHECK(readlink("/proc/self/exe", program, sizeof(program) - 1) > 0);
                 MUST(unshare(CLONE_NEWNS));
                 MUST(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL));
+                leave_out_tmp(program);
                 for (int fd = 0; fd < 3; fd++) {
                         close(fd);
                         CHECK(open("/dev/null", O_RDWR) == fd);
