@@ -77,8 +77,9 @@ alive() {
         [ -n "$state" ] && [ "$state" != Z ]
 }
 
-wait_gone() { # wait_gone PID: reaped, the number is free
-        wait_for "[ ! -e /proc/$1 ]" 10
+# wait_gone PID: reaped, and no child of it is left in its group or session: the number is free.
+wait_gone() {
+        wait_for "[ ! -e /proc/$1 ] && ! pgrep -g $1 >/dev/null && ! pgrep -s $1 >/dev/null" 10
 }
 
 # target COMMAND…: starts it in a session of its own, with no stream of ours; sets $pid.
