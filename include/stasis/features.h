@@ -15,6 +15,7 @@
 #include <stasis/health.h>
 #include <stasis/query.h>
 #include <stasis/restore.h>
+#include <stasis/run.h>
 
 /** Colours and symbols of the command line; NULL fields keep the built-in ones. */
 struct st_theme {
@@ -41,14 +42,6 @@ struct st_dump_adapters {
 struct st_restore_adapters {
         size_t n;
         const struct st_restore_adapter *adapters;
-};
-
-/** The run and manage chains: same contract as st_dump_fn, on the request of `Run` and `Manage`. */
-struct st_run;
-struct st_run_next;
-struct st_run_adapter {
-        const char *name;
-        int (*run)(struct st_run *run, struct st_run_next *next, struct st_error **err);
 };
 
 struct st_run_adapters {

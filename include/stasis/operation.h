@@ -29,6 +29,9 @@ ST_PUBLIC const char *st_operation_work_dir(const struct st_operation *operation
 ST_PUBLIC uid_t st_operation_uid(const struct st_operation *operation);
 ST_PUBLIC gid_t st_operation_gid(const struct st_operation *operation);
 
+/** The name of the job that is started, dumped, restored, …; NULL: it is about no job. Since 1.2. */
+ST_PUBLIC const char *st_operation_jid(const struct st_operation *operation);
+
 /**
  * Is this an operation inside the command line (`--no-server`)? Then the caller's terminal is ours, and a
  * restored process becomes the command line's own child.

@@ -11,6 +11,7 @@
  *   1.0  the first one
  *   1.1  checkpoint.h and child.h: handlers in the place of CRIU; st_dump.stop, st_restore.waiter and .terminal;
  *        st_plugin_part()
+ *   1.2  run.h: adapters and handlers of run and manage; st_restore_streams(), st_operation_jid()
  */
 
 #include <stdint.h>
@@ -21,7 +22,7 @@
 
 #define ST_PLUGIN_MAGIC 0x73746173u /* "stas" */
 #define ST_PLUGIN_ABI_MAJOR 1
-#define ST_PLUGIN_ABI_MINOR 1
+#define ST_PLUGIN_ABI_MINOR 2
 
 struct st_plugin {
         uint32_t magic; /* these four never move */

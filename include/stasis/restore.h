@@ -3,6 +3,7 @@
 
 /* A restore is a chain of adapters around a handler: see dump.h, which it mirrors, and src/engine/restore.c. */
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
 
@@ -47,6 +48,16 @@ struct st_restore_adapter {
 
 /** Runs what follows in the chain, timed; checks first whether the operation was cancelled. */
 ST_PUBLIC int st_restore_proceed(struct st_restore_next *next, struct st_restore *restore, struct st_error **err);
+
+/**
+ * For a handler: the streams that what it restores is to have, when it can choose them. With RestoreReq.Attachable, or
+ * for one that needs a terminal, fresh ones whose other side goes to who waits (st_restore.terminal stays -EBADF); else
+ * the file of RestoreReq.Log, or that of the job. To be called once. Since 1.2.
+ *
+ * @param ret what becomes its descriptors 0, 1 and 2, -EBADF: none; the caller's to close
+ * @return 1; 0: there are none, its output is not asked for; -errno with err
+ */
+ST_PUBLIC int st_restore_streams(struct st_restore *restore, bool terminal, int ret[3], struct st_error **err);
 
 /**
  * Hands a descriptor to the restored tree: CRIU puts it in the place of the resource that `key` names

@@ -2,8 +2,8 @@
 #pragma once
 
 /*
- * Starting a job, and taking one over that runs already, are chains of adapters around a handler: see dump.h, which they
- * mirror, src/engine/run.c and manage.c. Since ABI 1.2.
+ * Starting a job, and taking one over that runs already, are chains of adapters around a handler: see dump.h, which
+ * they mirror, src/engine/run.c and manage.c. Since ABI 1.2.
  */
 
 #include <stdbool.h>
@@ -26,7 +26,7 @@ struct st_run {
         size_t size;
         struct st_operation *operation;
         Daemon__RunReq *req;   /* type and details are set */
-        Daemon__RunResp *resp; /* on success `pid` is set */
+        Daemon__RunResp *resp; /* on success its PID is set by the host */
         bool manage;           /* the process exists already */
 
         /* Set by the handler. */
@@ -39,12 +39,21 @@ struct st_run {
          */
         int stdio[3];
         bool terminal; /* they are one */
-        char *const *cgroups; /* directories of the cgroups it is to run in, one for each hierarchy in use; NULL: none */
+        char *const
+                *cgroups; /* directories of the cgroups it is to run in, one for each hierarchy in use; NULL: none */
 };
 
 #define ST_RUN_NOBODY (-1)
 
 struct st_run_next;
+
+/** An adapter of run or manage: the contract of st_dump_fn. */
+typedef int (*st_run_fn)(struct st_run *run, struct st_run_next *next, struct st_error **err);
+
+struct st_run_adapter {
+        const char *name;
+        st_run_fn run;
+};
 
 /** Runs what follows in the chain, timed; checks first whether the operation was cancelled. */
 ST_PUBLIC int st_run_proceed(struct st_run_next *next, struct st_run *run, struct st_error **err);

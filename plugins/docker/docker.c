@@ -52,6 +52,22 @@ int docker_query_print(const struct st_arguments *arguments, const Daemon__Query
         CALL_PART(err, query_command->print(arguments, resp, err));
 }
 
+static int run_run(struct st_run *run, struct st_run_next *next, struct st_error **err) {
+        CALL_PART(err, run_handler->run(run, next, err));
+}
+
+static int manage_run(struct st_run *run, struct st_run_next *next, struct st_error **err) {
+        CALL_PART(err, manage_handler->run(run, next, err));
+}
+
+static int clean_up(const Daemon__Details *details, struct st_error **err) {
+        CALL_PART(err, cleanup->run(details, err));
+}
+
+static int follow(const struct st_arguments *arguments, struct st_error **err) {
+        CALL_PART(err, helper_commands->helpers[0].run(arguments, err));
+}
+
 static int check(struct st_operation *operation, bool full, Daemon__HealthCheckResult *result, struct st_error **err) {
         CALL_PART(err, health_checks->checks[0].run(operation, full, result, err));
 }
@@ -64,6 +80,11 @@ static const struct st_restore_adapter restore_handler = { "docker start", resto
 static const struct st_freezer freeze_handler = { freeze };
 static const struct st_freezer unfreeze_handler = { unfreeze };
 static const struct st_query_handler query_handler = { query };
+static const struct st_run_adapter run_handler = { "docker run", run_run };
+static const struct st_run_adapter manage_handler = { "find container", manage_run };
+static const struct st_cleanup cleanup = { clean_up };
+static const struct st_helper helper_list[] = { { DOCKER_FOLLOW_COMMAND, follow } };
+static const struct st_helpers helpers = { sizeof(helper_list) / sizeof(*helper_list), helper_list };
 static const struct st_kill_signal kill_signal = { SIGTERM };
 static const struct st_health_check check_list[] = { { "docker", check } };
 static const struct st_health_checks health_checks = { sizeof(check_list) / sizeof(*check_list), check_list };
@@ -74,13 +95,19 @@ static const struct st_features features = {
         ST_FEATURE(restore_command, docker_restore_command),
         ST_FEATURE(freeze_command, docker_freeze_command),
         ST_FEATURE(unfreeze_command, docker_unfreeze_command),
+        ST_FEATURE(run_command, docker_run_command),
+        ST_FEATURE(manage_command, docker_manage_command),
         ST_FEATURE(query_command, docker_query_command),
+        ST_FEATURE(helper_commands, helpers),
         ST_FEATURE(dump_middleware, dump_middleware),
         ST_FEATURE(dump_handler, dump_handler),
         ST_FEATURE(restore_handler, restore_handler),
         ST_FEATURE(freeze_handler, freeze_handler),
         ST_FEATURE(unfreeze_handler, unfreeze_handler),
+        ST_FEATURE(run_handler, run_handler),
+        ST_FEATURE(manage_handler, manage_handler),
         ST_FEATURE(kill_signal, kill_signal),
+        ST_FEATURE(cleanup, cleanup),
         ST_FEATURE(query_handler, query_handler),
         ST_FEATURE(health_checks, health_checks),
 };

@@ -83,6 +83,8 @@ static int is_in_state(const struct dumping *dumping, const char *status) {
 static void unpause(struct dumping *dumping) {
         _cleanup_error_ struct st_error *error = NULL;
 
+        if (dumping->paused)
+                docker_criu_wait(dumping->target->pid, 0);
         for (int i = 0; dumping->paused && i < UNPAUSE_ATTEMPTS; i++) {
                 error = st_error_free(error);
                 int r = engine_container_unpause(dumping->target->firm, dumping->target->id, &error);

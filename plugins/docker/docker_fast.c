@@ -9,15 +9,25 @@
 
 #define _GNU_SOURCE
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <stasis/child.h>
 
 #include "../common/cleanup.h"
 #include "docker_shim.h"
 #include "docker_shot.h"
+
+/* The directory of the images, as runc sees it. */
+#define IMAGES_FD 3
+#define IMAGES "/proc/self/fd/3"
+
+/* One that was killed may have left a CRIU that does not trace the container yet. */
+#define CRIU_START_MS 200
 
 static const char *base_name(const char *path) {
         const char *slash = strrchr(path, '/');
@@ -47,7 +57,7 @@ int docker_fast_prepare(struct docker_shot *shot, struct st_error **err) {
         return 0;
 }
 
-static int run_runc(struct docker_shot *shot, const char *const arguments[], struct st_error **err) {
+static int run_runc(struct docker_shot *shot, const char *const arguments[], int images, struct st_error **err) {
         _cleanup_free_ char *environment = NULL, *output = NULL;
         char *variables[] = { NULL, NULL };
         int r;
@@ -57,38 +67,61 @@ static int run_runc(struct docker_shot *shot, const char *const arguments[], str
                 return st_error_errno(err, ENOMEM, "cannot call runc");
         }
         variables[0] = environment;
+        const struct st_child_fd fds[] = { { images, IMAGES_FD } };
         const struct st_child child = {
                 .size = sizeof(child),
                 .path = arguments[0],
                 .argv = (char *const *)arguments,
                 .environment = variables,
                 .directory = "/",
+                .fds = fds,
+                .n_fds = 1,
         };
         /* Nothing may end it: its CRIU has frozen the container. */
         r = st_child_run(&child, -1, -EBADF, &output, err);
         if (r <= 0)
                 return r;
+        docker_criu_wait(shot->target->pid, CRIU_START_MS);
+        if (r > 128)
+                return st_error_set(err, EIO, "runc was killed by signal %d (%s)", r - 128, strsignal(r - 128));
         shot->status = r << 8;
         if (output && strcspn(output, "\n") < strlen(output))
                 output[strcspn(output, "\n")] = 0;
         return st_error_set(err, EIO, "runc: %s", output && *output ? output : "it failed without a word");
 }
 
+/*
+ * runc makes the directory that it is told, with all that lead there. By its descriptor it cannot make anew what was
+ * removed because we were killed.
+ */
+static int make_images(const struct docker_shot *shot, struct st_error **err) {
+        _cleanup_free_ char *path = NULL;
+        int fd;
+
+        if (asprintf(&path, "%s/%s", shot->directory, shot->name) < 0) {
+                path = NULL;
+                return st_error_errno(err, ENOMEM, "cannot call runc");
+        }
+        fd = mkdir(path, 0700) < 0 ? -1 : open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+        return fd < 0 ? st_error_errno(err, errno, "cannot make %s", path) : fd;
+}
+
 int docker_fast_run(struct docker_shot *shot, struct st_error **err) {
-        _cleanup_free_ char *images = NULL, *namespace = NULL;
+        _cleanup_close_ int images = make_images(shot, err);
+        _cleanup_free_ char *namespace = NULL;
         size_t skip;
 
-        if (asprintf(&images, "%s/%s", shot->directory, shot->name) < 0)
-                images = NULL;
-        if (!images || asprintf(&namespace, "--mount=/proc/%d/ns/mnt", (int)shot->target->shim) < 0) {
+        if (images < 0)
+                return images;
+        if (asprintf(&namespace, "--mount=/proc/%d/ns/mnt", (int)shot->target->shim) < 0) {
                 namespace = NULL;
                 return st_error_errno(err, ENOMEM, "cannot call runc");
         }
         const char *const arguments[] = {
                 "nsenter",         namespace,      "--",   shot->runc,    "--root", shot->runc_root,  "checkpoint",
-                "--leave-running", "--image-path", images, "--work-path", images,   shot->target->id, NULL
+                "--leave-running", "--image-path", IMAGES, "--work-path", IMAGES,   shot->target->id, NULL
         };
         /* Its paths are those of the engine's mount namespace. */
         skip = docker_shim_shares_mounts(shot->target->shim) ? 3 : 0;
-        return run_runc(shot, arguments + skip, err);
+        return run_runc(shot, arguments + skip, images, err);
 }

@@ -9,10 +9,12 @@
 #include <stasis/plugin.h>
 
 #include "docker_dump.h"
+#include "docker_follow.h"
 #include "docker_freeze.h"
 #include "docker_health.h"
 #include "docker_query.h"
 #include "docker_restore.h"
+#include "docker_run.h"
 #include "docker_target.h"
 
 static const struct st_dump_adapter dump_list[] = { { "find container", docker_target_find } };
@@ -23,6 +25,11 @@ static const struct st_restore_adapter restore_handler = { "docker start", docke
 static const struct st_freezer freeze_handler = { docker_freeze };
 static const struct st_freezer unfreeze_handler = { docker_unfreeze };
 static const struct st_query_handler query_handler = { docker_query };
+static const struct st_run_adapter run_handler = { "docker run", docker_run };
+static const struct st_run_adapter manage_handler = { "find container", docker_manage };
+static const struct st_cleanup cleanup = { docker_cleanup };
+static const struct st_helper helper_list[] = { { .run = docker_follow } };
+static const struct st_helpers helpers = { sizeof(helper_list) / sizeof(*helper_list), helper_list };
 static const struct st_query_command query_command = { .print = docker_query_print };
 
 ST_PUBLIC extern const struct st_features stasis_part;
@@ -34,6 +41,10 @@ const struct st_features stasis_part = {
         ST_FEATURE(restore_handler, restore_handler),
         ST_FEATURE(freeze_handler, freeze_handler),
         ST_FEATURE(unfreeze_handler, unfreeze_handler),
+        ST_FEATURE(run_handler, run_handler),
+        ST_FEATURE(manage_handler, manage_handler),
+        ST_FEATURE(cleanup, cleanup),
+        ST_FEATURE(helper_commands, helpers),
         ST_FEATURE(query_handler, query_handler),
         ST_FEATURE(health_checks, docker_health_checks),
 };

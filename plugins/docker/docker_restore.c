@@ -12,6 +12,7 @@
 #include "docker_criu_conf.h"
 #include "docker_criu_log.h"
 #include "docker_files.h"
+#include "docker_follow.h"
 #include "docker_networks.h"
 #include "docker_pages.h"
 #include "docker_place.h"
@@ -41,8 +42,10 @@ static int check_request(struct docker_restore *ctx, const Plugins__Docker__Dock
                 return -EINVAL;
         if (is_set(criu->has_leave_stopped, criu->leave_stopped))
                 return st_error_set(err, EOPNOTSUPP, "Docker cannot leave what it restores stopped");
-        if (*given(req->log)) {
-                int r = st_error_set(err, EOPNOTSUPP, "the output of a container belongs to its engine, not to a file");
+        if (*given(req->log) && st_operation_no_server(ctx->restore->operation)) {
+                int r = st_error_set(err, EOPNOTSUPP,
+                                     "without the daemon nobody carries the container's output to a "
+                                     "file");
                 st_error_hint(err, "see 'docker logs'");
                 return r;
         }
@@ -424,7 +427,33 @@ static int look_again(struct docker_restore *ctx, struct st_error **err) {
         return r < 0 ? r : check_target(ctx, err);
 }
 
+/*
+ * A job, and whatever is to be attached to or logged, is followed: its streams, its exit code. All else belongs to the
+ * engine alone.
+ */
+static int start_follower(struct docker_restore *ctx, struct docker_follower *follower, struct st_error **err) {
+        struct st_restore *restore = ctx->restore;
+        bool terminal = restore->req->attachable &&
+                        json_is_true(json_object_get(json_object_get(ctx->target, "Config"), "Tty"));
+        int stdio[3], r;
+
+        if (st_operation_no_server(restore->operation) ||
+            !(restore->req->attachable || *given(restore->req->log) || st_operation_jid(restore->operation)))
+                return 0;
+        r = st_restore_streams(restore, terminal, stdio, err);
+        if (r < 0)
+                return r;
+        if (!json_is_true(json_object_get(json_object_get(ctx->target, "Config"), "OpenStdin")) && !terminal)
+                common_closep(&stdio[0]), stdio[0] = -EBADF;
+        r = docker_follower_start(restore->operation, engine_address(ctx->engine), ctx->id, stdio, terminal, follower,
+                                  err);
+        for (int i = 0; i < 3; i++)
+                common_closep(&stdio[i]);
+        return r;
+}
+
 static int perform(struct docker_restore *ctx, struct st_error **err) {
+        __attribute__((cleanup(docker_follower_stop))) struct docker_follower follower = DOCKER_FOLLOWER_NULL;
         struct docker_place place = { -EBADF, -EBADF, "" };
         struct docker_files files = { .home = -EBADF };
         _cleanup_close_ int tar = -EBADF;
@@ -446,9 +475,15 @@ static int perform(struct docker_restore *ctx, struct st_error **err) {
         if (r == 0 && !ctx->new_name)
                 r = docker_networks_pin(ctx, err);
         if (r == 0)
+                r = start_follower(ctx, &follower, err);
+        if (r == 0)
                 r = start(ctx, &place, err);
         if (r == 0)
                 r = look_at_started(ctx, err);
+        if (r == 0 && follower.pid > 0) {
+                ctx->restore->waiter = follower.pid;
+                docker_follower_go(&follower);
+        }
         if (r == 0) {
                 docker_files_keep(ctx, &files);
                 tell(ctx);

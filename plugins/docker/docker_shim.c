@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,6 +22,7 @@
 #define DEFAULT_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 #define NAMESPACE "moby" /* containerd's, of all containers of Docker */
 #define FILE_MAX ((size_t)256 * 1024)
+#define CRIU_STEP_MS 20
 
 /* The whole of a small file, a NUL behind it. */
 static int read_small(int directory, const char *name, char **ret, size_t *ret_size) {
@@ -176,4 +178,26 @@ bool docker_shim_shares_mounts(pid_t shim) {
         snprintf(path, sizeof(path), "/proc/%d/ns/mnt", (int)shim);
         return stat("/proc/self/ns/mnt", &ours) == 0 && stat(path, &theirs) == 0 && ours.st_ino == theirs.st_ino &&
                ours.st_dev == theirs.st_dev;
+}
+
+static bool is_traced_by_criu(pid_t pid) {
+        long tracer = docker_proc_number(pid, "TracerPid");
+        char path[64], name[32] = "";
+
+        if (tracer <= 0)
+                return false;
+        snprintf(path, sizeof(path), "/proc/%ld/comm", tracer);
+        _cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
+        ssize_t n = fd >= 0 ? read(fd, name, sizeof(name) - 1) : -1;
+        return n > 0 && strncmp(name, "criu", 4) == 0;
+}
+
+void docker_criu_wait(pid_t pid, int start_ms) {
+        for (int idle = 0;; idle += CRIU_STEP_MS) {
+                if (is_traced_by_criu(pid))
+                        idle = start_ms = 0;
+                else if (idle >= start_ms)
+                        return;
+                (void)poll(NULL, 0, CRIU_STEP_MS);
+        }
 }

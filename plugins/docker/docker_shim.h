@@ -37,3 +37,11 @@ bool docker_shim_shares_mounts(pid_t shim);
 
 /** Field of /proc/PID/status as a number ("PPid", "TracerPid"); negative: cannot be read. */
 long docker_proc_number(pid_t pid, const char *field);
+
+/**
+ * Waits until CRIU has let go of a container, by its first process: it thaws and freezes the container's cgroup itself,
+ * and one whose runc was killed goes on. It is not killed, so this takes as long as it takes.
+ *
+ * @param start_ms how long one that was just started may need until it traces the process
+ */
+void docker_criu_wait(pid_t pid, int start_ms);

@@ -161,8 +161,8 @@ static int explain_fast(const struct docker_shot *shot, struct st_error *error, 
                 images = NULL;
         if (!images || asprintf(&log, "%s/dump.log", images) < 0)
                 log = NULL;
-        /* Without a log it is runc that failed, and the error has its words. */
-        if (!log || access(log, R_OK) < 0)
+        /* Without a log, or killed, it is runc that failed, and the error has its words. */
+        if (!log || shot->status == 0 || access(log, R_OK) < 0)
                 return st_error_move(err, error);
         st_error_free(error);
         return st_dump_criu_failed(shot->dump, images, shot->status, err);

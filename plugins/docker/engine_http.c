@@ -250,6 +250,13 @@ static void set_tls(CURL *easy, const char *directory) {
         curl_easy_setopt(easy, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
 }
 
+void engine_http_set_address(void *easy, const struct engine_address *address) {
+        if (address->socket)
+                curl_easy_setopt(easy, CURLOPT_UNIX_SOCKET_PATH, address->socket);
+        if (address->cert_path)
+                set_tls(easy, address->cert_path);
+}
+
 static void set_connection(struct engine_http *http, unsigned limit) {
         CURL *easy = http->easy;
         bool stream = limit == 0;
@@ -263,10 +270,7 @@ static void set_connection(struct engine_http *http, unsigned limit) {
         curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS,
                          !stream && limit < CONNECT_LIMIT ? (long)limit : CONNECT_LIMIT);
         curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long)limit);
-        if (http->address->socket)
-                curl_easy_setopt(easy, CURLOPT_UNIX_SOCKET_PATH, http->address->socket);
-        if (http->address->cert_path)
-                set_tls(easy, http->address->cert_path);
+        engine_http_set_address(easy, http->address);
 }
 
 static struct curl_slist *set_request(struct exchange *exchange, const char *url) {

@@ -32,6 +32,9 @@ struct engine_http_answer {
 int engine_http_open(const struct engine_address *address, int cancel_fd, struct engine_http **ret,
                      struct st_error **err);
 
+/** Tells a handle of libcurl where the engine is, and the certificates; its URL is for the caller to set. */
+void engine_http_set_address(void *easy, const struct engine_address *address);
+
 struct engine_http *engine_http_close(struct engine_http *http);
 
 /** @param answer body to be freed, also on failure. The error names the address and says what to do. */

@@ -11,6 +11,7 @@
 
 #include <sys/types.h>
 
+#include <stasis/child.h>
 #include <stasis/plugin.h>
 
 #include "util.h"
@@ -91,11 +92,21 @@ void runc_program(struct util_list *argv, const char *root);
  */
 int runc_program_run(const struct util_list *argv, int *ret_code, struct st_error **err);
 
-/** As runc_program_run(), for one that lets CRIU dump. */
-int runc_program_dump(const struct util_list *argv, int *ret_code, struct st_error **err);
+/** As runc_program_run(), for one that lets CRIU dump. @param images the descriptor that it gets */
+int runc_program_dump(const struct util_list *argv, const struct st_child_fd *images, int *ret_code,
+                      struct st_error **err);
 
 /** What a program of that kind said last of all errors, from its output or log; malloc'ed, NULL: nothing. */
 char *runc_last_error(const char *output);
+
+/** Begins a command line as runc_program(), with what a request says of the program itself. `log`: a file, absolute. */
+void runc_global_flags(struct util_list *argv, const char *root, const char *log, const Plugins__Runc__Runc *runc);
+
+/** Begins a command line whose program gets its descriptor 0 as its controlling terminal, in a session of its own. */
+void runc_on_terminal(struct util_list *argv);
+
+/** The PID that the program has written to the file `pid` of the work directory. @return 0: none yet */
+pid_t runc_read_pid(const struct st_operation *operation);
 
 /** As a wait status (waitpid(2)), of an exit code as shells have it. */
 int runc_wait_status(int code);
@@ -183,6 +194,12 @@ int runc_check_program(struct st_operation *operation, bool full, Daemon__Health
 
 /** Is there CRIU in the program? Asked before anything is touched. @return 0, -EOPNOTSUPP with err */
 int runc_check_criu(struct st_error **err);
+
+/**
+ * After a `checkpoint` that failed: waits until no CRIU is at work on the container. One whose runc was killed goes on,
+ * and would pause the container again at its end. It is not killed, so this takes as long as it takes.
+ */
+void runc_wait_for_criu(const struct runc_container *container);
 
 /** Pauses or resumes a container by the program. */
 int runc_set_paused(const struct runc_container *container, bool pause, struct st_error **err);

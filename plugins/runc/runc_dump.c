@@ -13,6 +13,7 @@
  * restored at once.
  */
 
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -217,27 +218,38 @@ static bool is_alive(const struct plan *plan) {
         return kill(plan->container.pid, 0) == 0;
 }
 
-/** CRIU is never killed while it works: that would leave the container frozen. */
+/* The directory of the images, as runc sees it. */
+#define IMAGES_FD 3
+#define IMAGES "/proc/self/fd/3"
+
+/**
+ * CRIU is never killed while it works: that would leave the container frozen. runc makes the directory of the images,
+ * with all that lead there; by a descriptor it cannot make anew what was removed because we were killed.
+ */
 static int checkpoint(struct plan *plan, struct st_error **err) {
         const char *configured = st_arguments_string(st_operation_config(plan->dump->operation), "CRIU.BinaryPath");
         _cleanup_list_ struct util_list argv = { 0 };
         _cleanup_free_ char *log = util_printf("%s/dump.log", plan->work);
+        _cleanup_close_ int images = open(plan->images, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        const struct st_child_fd fds[] = { { images, IMAGES_FD } };
         _cleanup_error_ struct st_error *error = NULL;
         int code = 0, r;
 
+        if (images < 0)
+                return st_error_errno(err, errno, "cannot open %s", plan->images);
         runc_program(&argv, plan->root);
         if (!isempty(configured) && runc_engine.has_state_file)
                 util_list_addf(&argv, "--criu=%s", configured);
         util_list_add(&argv, "checkpoint");
         if (!plan->ended_by_criu)
                 util_list_add(&argv, "--leave-running");
-        util_list_addf(&argv, "--image-path=%s", plan->images);
+        util_list_add(&argv, "--image-path=" IMAGES);
         util_list_addf(&argv, "--work-path=%s", plan->work);
         runc_add_flags(&argv, plan->dump->criu, plan->dump->given);
         util_list_add(&argv, plan->container.id);
 
         st_operation_progress(plan->dump->operation, "dumping", 0, 0);
-        r = runc_program_dump(&argv, &code, &error);
+        r = runc_program_dump(&argv, fds, &code, &error);
         if (plan->hook) {
                 int committed = st_dump_hook_result(plan->dump, err);
 
@@ -250,7 +262,7 @@ static int checkpoint(struct plan *plan, struct st_error **err) {
                 return st_operation_check_cancelled(plan->dump->operation, err);
         if (plan->hook && is_alive(plan))
                 st_dump_withdraw(plan->dump);
-        if (code > 0 && access(log, F_OK) == 0)
+        if (code > 0 && code <= 128 && access(log, F_OK) == 0)
                 return st_dump_criu_failed(plan->dump, plan->work, runc_wait_status(code), err);
         return st_error_move(err, TAKE_PTR(error));
 }
@@ -376,6 +388,7 @@ int runc_dump(struct st_dump *dump, struct st_dump_next *next, struct st_error *
         if (r < 0 && plan.paused_by_us) {
                 _cleanup_error_ struct st_error *problem = NULL;
 
+                runc_wait_for_criu(&plan.container);
                 if (resume_container(&plan, &problem) < 0)
                         st_dump_message(dump, "container %s may still be paused: %s", plan.container.id,
                                         st_error_message(problem));

@@ -7,6 +7,7 @@
 
 #include <ctype.h>
 #include <dirent.h>
+#include <limits.h>
 #include <poll.h>
 #include <stdio.h>
 
@@ -15,18 +16,33 @@
 
 #define WAIT_MS 10000
 #define STEP_MS 20
+#define START_MS 200
+#define ATTEMPTS 5
+#define AGAIN_MS 100
 
 #define CMDLINE_MAX ((size_t)65536)
 
 int runc_set_paused(const struct runc_container *container, bool pause, struct st_error **err) {
+        _cleanup_error_ struct st_error *error = NULL;
         _cleanup_list_ struct util_list argv = { 0 };
-        int r;
+        int r = -EIO;
 
         runc_program(&argv, container->root);
         util_list_add(&argv, pause ? "pause" : "resume");
         util_list_add(&argv, container->id);
-        r = runc_program_run(&argv, NULL, err);
-        return r < 0 ? st_error_wrap(err, "cannot %s the container", pause ? "pause" : "resume") : 0;
+        /* On a busy machine runc gives a freezer of cgroups v1 up too early, and thaws it: "unable to freeze". */
+        for (int attempt = 0; r < 0 && attempt < ATTEMPTS; attempt++) {
+                error = st_error_free(error);
+                if (attempt > 0)
+                        (void)poll(NULL, 0, AGAIN_MS);
+                r = runc_program_run(&argv, NULL, &error);
+                if (r < 0 && (!pause || !strstr(st_error_message(error), "unable to freeze")))
+                        break;
+        }
+        if (r >= 0)
+                return 0;
+        st_error_move(err, TAKE_PTR(error));
+        return st_error_wrap(err, "cannot %s the container", pause ? "pause" : "resume");
 }
 
 /* How our programs that are at work on a container are known by their arguments. */
@@ -54,7 +70,20 @@ static bool is_at_work(const char *arguments, size_t size, const struct marks *m
         return root && pauses && streq(last, marks->id);
 }
 
-/** The PID of a program of ours that is at work; 0: none. */
+/** The directory in which CRIU works is that --work-path; it outlives a program that was killed. */
+static bool works_there(const char *pid, const struct marks *marks) {
+        _cleanup_free_ char *link = util_printf("/proc/%s/cwd", pid);
+        char directory[PATH_MAX];
+        ssize_t n = readlink(link, directory, sizeof(directory) - 1);
+        size_t length = strlen(marks->work);
+
+        if (n < 0 || (size_t)n < length)
+                return false;
+        directory[n] = '\0';
+        return streq(directory + (size_t)n - length, marks->work);
+}
+
+/** The PID of a program of ours that is at work, or of its CRIU; 0: none. */
 static pid_t find_at_work(const struct marks *marks) {
         DIR *proc = opendir("/proc");
         struct dirent *entry;
@@ -67,8 +96,8 @@ static pid_t find_at_work(const struct marks *marks) {
                 if (!isdigit((unsigned char)*entry->d_name))
                         continue;
                 path = util_printf("/proc/%s/cmdline", entry->d_name);
-                if (util_read_file(path, CMDLINE_MAX, &arguments, &size) == 0 && size > 0 &&
-                    is_at_work(arguments, size, marks))
+                if (works_there(entry->d_name, marks) || (util_read_file(path, CMDLINE_MAX, &arguments, &size) == 0 &&
+                                                          size > 0 && is_at_work(arguments, size, marks)))
                         found = (pid_t)strtol(entry->d_name, NULL, 10);
         }
         if (proc)
@@ -95,6 +124,15 @@ static int wait_for_others(struct st_operation *operation, const struct runc_con
                 (void)poll(&cancel, 1, STEP_MS);
         }
         return st_error_set(err, EBUSY, "it is being dumped: process %d is at work on it", (int)pid);
+}
+
+void runc_wait_for_criu(const struct runc_container *container) {
+        _cleanup_free_ char *work = util_printf("/" RUNC_WORK "%d", (int)container->pid);
+        const struct marks marks = { work, work, container->id }; /* no program has that as its --root */
+
+        /* One that was just started is not in its directory yet. */
+        for (int idle = 0; idle < START_MS; idle = find_at_work(&marks) ? 0 : idle + STEP_MS)
+                (void)poll(NULL, 0, STEP_MS);
 }
 
 /** Loads it, and refuses what does not run. */

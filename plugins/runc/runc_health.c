@@ -14,11 +14,16 @@
 static int ask_version(char **ret, struct st_error **err) {
         char *const argv[] = { (char *)runc_engine.name, (char *)"--version", NULL };
         const struct st_child child = { .size = sizeof(child), .path = runc_engine.name, .argv = argv };
+        _cleanup_free_ char *said = NULL;
         int code = st_child_run(&child, TIMEOUT_MS, -EBADF, ret, err);
 
         if (code < 0)
                 st_error_hint(err, "install %s, or put it in the PATH", runc_engine.name);
-        return code > 0 ? st_error_set(err, EIO, "%s --version ended with exit code %d", runc_engine.name, code) : code;
+        if (code <= 0)
+                return code;
+        said = *ret ? runc_last_error(*ret) : NULL;
+        return st_error_set(err, EIO, "%s --version ended with exit code %d%s%s", runc_engine.name, code,
+                            said ? ": " : "", said ?: "");
 }
 
 /** runc always can, if there is a CRIU; crun only when it was built so: it lists "+CRIU". */

@@ -18,6 +18,9 @@
 #define MOUNTINFO_MAX ((size_t)16 << 20)
 #define MOUNTS_MAX 256
 
+/* What a value in CRIU's configuration file cannot hold (criu/config.c), quoted or not. */
+#define NOT_FOR_CRIU " \t\n\v\f\r#\""
+
 /* One line of mountinfo: proc(5). */
 struct entry {
         char device[32]; /* "8:1" */
@@ -125,6 +128,32 @@ static bool is_bound_by_config(const json_t *config, const char *point) {
         return false;
 }
 
+/** name_for_criu() has a way for every directory, but not for a file. */
+static int check_host(const char *host, struct st_error **err) {
+        struct stat st;
+
+        if (!strpbrk(host, NOT_FOR_CRIU) || (stat(host, &st) == 0 && S_ISDIR(st.st_mode)))
+                return 0;
+        st_error_set(err, EINVAL, "CRIU cannot be told the name of the file '%s'", host);
+        st_error_hint(err, "give it a name without spaces, # and \"");
+        return st_error_wrap(err, "%s", RUNC_VARIABLE);
+}
+
+/** A field is bytes, and JSON holds none that are not UTF-8: NULL is saved as none. */
+static void save_field(json_t *saved, const char *name, const char *text) {
+        _cleanup_free_ char *escaped = text ? util_escape(text) : NULL;
+
+        if (escaped)
+                json_object_set_new(saved, name, json_string(escaped));
+}
+
+/** A field that was saved so; malloc'ed, NULL: there is none, or it is not of ours. */
+static char *saved_field(const json_t *saved, const char *name) {
+        const char *text = util_json_text(saved, name, NULL);
+
+        return text && !strpbrk(text, NOT_FOR_CRIU) ? util_unescape(text) : NULL;
+}
+
 static int add_mount(struct st_dump *dump, const struct runc_container *container, const char *point,
                      struct util_list *lines, json_t *list, struct st_error **err) {
         _cleanup_free_ char *process = util_printf("%d", (int)container->pid), *host = NULL;
@@ -133,8 +162,12 @@ static int add_mount(struct st_dump *dump, const struct runc_container *containe
         json_t *saved;
         int r;
 
-        if (*point != '/' || strpbrk(point, "\n#[]:\"") || number >= MOUNTS_MAX)
-                return st_error_set(err, EINVAL, "%s: '%s' cannot be left out", RUNC_VARIABLE, point);
+        if (*point != '/' || strpbrk(point, NOT_FOR_CRIU "[]:") || number >= MOUNTS_MAX) {
+                st_error_set(err, EINVAL, "%s: '%s' cannot be left out", RUNC_VARIABLE, point);
+                st_error_hint(err, "it names at most %d absolute paths without spaces, and without any of []#\"",
+                              MOUNTS_MAX);
+                return -EINVAL;
+        }
         if (is_bound_by_config(container->config, point))
                 return 0;
         r = find_mount(process, is_at, point, &entry);
@@ -145,10 +178,15 @@ static int add_mount(struct st_dump *dump, const struct runc_container *containe
                 return 0;
         }
         host = find_on_host(container->pid, &entry);
+        r = host ? check_host(host, err) : 0;
+        if (r < 0)
+                return r;
         util_list_addf(lines, "external mnt[%s]:stasis-%zu", point, number);
-        saved = json_pack("{s:s,s:s,s:s}", "point", point, "type", entry.type, "source", entry.source);
-        if (host)
-                json_object_set_new(saved, "host", json_string(host));
+        saved = json_object();
+        save_field(saved, "point", point);
+        save_field(saved, "type", entry.type);
+        save_field(saved, "source", entry.source);
+        save_field(saved, "host", host);
         json_array_append_new(list, saved);
         st_dump_message(dump, "%s is not in the checkpoint: %s", point,
                         host                         ? "a restore uses the same directory of this machine"
@@ -198,26 +236,56 @@ static int mount_anew(struct st_operation *operation, const char *type, const ch
         return 0;
 }
 
+/**
+ * How CRIU can be told of something on this machine: by its path, or through a link where that is a name that its
+ * configuration cannot hold. It follows a link only within a path.
+ */
+static int name_for_criu(struct st_operation *operation, const char *host, size_t number, char **ret,
+                         struct st_error **err) {
+        if (!strpbrk(host, NOT_FOR_CRIU)) {
+                *ret = util_strdup(host);
+                return 0;
+        }
+        _cleanup_free_ char *link = util_printf("%s/mount-%zu", st_operation_work_dir(operation), number);
+        if (symlink(host, link) < 0)
+                return st_error_errno(err, errno, "cannot make %s", link);
+        *ret = util_printf("%s/.", link);
+        return 0;
+}
+
+static int supply(struct st_operation *operation, const json_t *mount, size_t number, struct util_list *lines,
+                  struct util_list *made, struct st_error **err) {
+        _cleanup_free_ char *point = saved_field(mount, "point"), *host = saved_field(mount, "host");
+        _cleanup_free_ char *type = saved_field(mount, "type"), *source = saved_field(mount, "source"), *path = NULL;
+        int r;
+
+        if (number >= MOUNTS_MAX || !point || !type || !source || (!host && json_object_get(mount, "host")))
+                return st_error_set(err, EBADMSG, "%s of the checkpoint: mount %zu is bad", RUNC_FILE_STATE, number);
+        if (!host) {
+                r = mount_anew(operation, type, source, number, made, err);
+                if (r >= 0)
+                        path = util_strdup(made->items[made->n - 1]);
+        } else if (access(host, F_OK) < 0) {
+                r = st_error_errno(err, errno, "%s, which the container has at %s", util_json_text(mount, "host", NULL),
+                                   point);
+                st_error_hint(err, "make it again: it is not in the checkpoint, as %s asked", RUNC_VARIABLE);
+        } else
+                r = name_for_criu(operation, host, number, &path, err);
+        if (r < 0)
+                return r;
+        util_list_addf(lines, "external mnt[stasis-%zu]:%s", number, path);
+        return 0;
+}
+
 int runc_mounts_supply(struct st_operation *operation, const json_t *mounts, struct util_list *lines,
                        struct util_list *made, struct st_error **err) {
         json_t *mount;
         size_t i;
 
         json_array_foreach((json_t *)mounts, i, mount) {
-                const char *point = util_json_text(mount, "point", NULL), *host = util_json_text(mount, "host", NULL);
-                const char *type = util_json_text(mount, "type", NULL), *source = util_json_text(mount, "source", NULL);
-                int r = 0;
-
-                if (i >= MOUNTS_MAX || !point || !type || !source || (host && strpbrk(host, "\n#\"")))
-                        return st_error_set(err, EBADMSG, "%s of the checkpoint: mount %zu is bad", RUNC_FILE_STATE, i);
-                if (host && access(host, F_OK) < 0) {
-                        r = st_error_errno(err, errno, "%s, which the container has at %s", host, point);
-                        st_error_hint(err, "make it again: it is not in the checkpoint, as %s asked", RUNC_VARIABLE);
-                } else if (!host)
-                        r = mount_anew(operation, type, source, i, made, err);
+                int r = supply(operation, mount, i, lines, made, err);
                 if (r < 0)
                         return r;
-                util_list_addf(lines, "external mnt[stasis-%zu]:%s", i, host ?: made->items[made->n - 1]);
         }
         return 0;
 }

@@ -123,15 +123,25 @@ int runc_print_query(const struct st_arguments *arguments, const Daemon__QueryRe
 
 int runc_cleanup(const Daemon__Details *details, struct st_error **err) {
         const Plugins__Runc__Runc *runc = details ? details->runc : NULL;
+        _cleanup_container_ struct runc_container container = { 0 };
         _cleanup_free_ char *root = NULL;
         int r;
 
-        if (!runc || isempty(runc->id))
+        /* One without a bundle was only taken over: whoever started it removes it. */
+        if (!runc || isempty(runc->id) || isempty(runc->bundle))
                 return 0;
         r = runc_check_id(runc->id, err);
         if (r < 0)
                 return r;
         root = runc_root(runc->root, runc->workingdir);
-        r = runc_remove(root, runc->id, true, err);
+        if (!runc_exists(root, runc->id))
+                return 0;
+        r = runc_container_load(root, runc->id, &container, err);
+        if (r >= 0 && container.status != RUNC_STOPPED) {
+                st_log_info("container %s is %s: it is left alone", runc->id, runc_status_name(container.status));
+                return 0;
+        }
+        if (r >= 0)
+                r = runc_remove(root, runc->id, false, err);
         return r < 0 ? st_error_wrap(err, "cannot remove container %s", runc->id) : 0;
 }

@@ -32,41 +32,28 @@
 
 /* What a program that is run gets and leaves. */
 struct streams {
-        int in, out;  /* -EBADF: /dev/null */
-        int terminal; /* a master; -EBADF: none */
-        int listener; /* our console socket; -EBADF: none */
-        bool keep;    /* those of the caller */
+        int in, out, err; /* -EBADF: /dev/null; err: as out */
+        int terminal;     /* a master that we were sent; -EBADF: none */
+        int listener;     /* our console socket; -EBADF: none */
+        bool keep;        /* those of the caller */
+        bool session;     /* they are a terminal, which is to be the program's own */
 };
 
 static void streams_clear(struct streams *streams) {
         common_closep(&streams->in);
         common_closep(&streams->out);
+        common_closep(&streams->err);
         common_closep(&streams->terminal);
         common_closep(&streams->listener);
-}
-
-static void global_flags(const struct runc_plan *plan, struct util_list *argv) {
-        const Plugins__Runc__Runc *runc = plan->details;
-
-        runc_program(argv, plan->root);
-        if (plan->log) {
-                free(argv->items[1]);
-                argv->items[1] = util_printf("--log-format=%s", isempty(runc->logformat) ? "text" : runc->logformat);
-                util_list_addf(argv, "--log=%s", plan->log);
-        } else
-                util_list_addf(argv, "--log=%s/engine.log", plan->work);
-        if (!isempty(runc->rootless) && runc_engine.has_state_file)
-                util_list_addf(argv, "--rootless=%s", runc->rootless);
-        if (runc->has_systemdcgroup && runc->systemdcgroup)
-                util_list_add(argv, "--systemd-cgroup");
 }
 
 /** The command line of the restore; its PID file is in the work directory. */
 static void make_argv(const struct runc_plan *plan, const Criu__CriuOpts *criu, struct util_list *argv) {
         const char *configured = st_arguments_string(st_operation_config(plan->operation), "CRIU.BinaryPath");
+        _cleanup_free_ char *log = plan->log ? util_strdup(plan->log) : util_printf("%s/engine.log", plan->work);
         const Plugins__Runc__Runc *runc = plan->details;
 
-        global_flags(plan, argv);
+        runc_global_flags(argv, plan->root, log, runc);
         if (!isempty(configured) && runc_engine.has_state_file)
                 util_list_addf(argv, "--criu=%s", configured);
         util_list_add(argv, "restore");
@@ -84,35 +71,6 @@ static void make_argv(const struct runc_plan *plan, const Criu__CriuOpts *criu, 
                 util_list_add(argv, "--no-subreaper");
         runc_add_flags(argv, criu, plan->given);
         util_list_add(argv, plan->id);
-}
-
-/** --out, as restore_open_output() of the host opens it. */
-static int open_out(const struct runc_plan *plan, struct st_error **err) {
-        const Daemon__RestoreReq *req = plan->restore->req;
-        uid_t uid = req->has_uid ? req->uid : st_operation_uid(plan->operation);
-        gid_t gid = req->has_gid ? req->gid : st_operation_gid(plan->operation);
-        const int flags = O_WRONLY | O_APPEND | O_CLOEXEC | O_NOCTTY | O_CREAT;
-        int fd = open(req->log, flags | O_EXCL, 0600);
-
-        if (fd >= 0 && fchown(fd, uid, gid) < 0)
-                st_log_warning("cannot give %s to user %u", req->log, (unsigned)uid);
-        if (fd < 0 && errno == EEXIST)
-                fd = open(req->log, flags, 0600);
-        return fd < 0 ? st_error_errno(err, errno, "cannot open %s", req->log) : fd;
-}
-
-/** A terminal of ours that the program in the foreground hands on. */
-static int make_terminal(struct streams *streams, struct st_error **err) {
-        _cleanup_close_ int master = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
-
-        if (master < 0 || grantpt(master) < 0 || unlockpt(master) < 0)
-                return st_error_errno(err, errno, "cannot make a terminal for the container");
-        streams->in = ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
-        streams->out = streams->in >= 0 ? fcntl(streams->in, F_DUPFD_CLOEXEC, 3) : -EBADF;
-        if (streams->out < 0)
-                return st_error_errno(err, errno, "cannot open the container's terminal");
-        streams->terminal = TAKE_FD(master);
-        return 0;
 }
 
 /** With --detach and no socket of the caller's, ours gets the terminal. */
@@ -160,17 +118,14 @@ static int take_terminal(struct streams *streams, struct st_error **err) {
         return 0;
 }
 
-/** A pipe for the container's output, and a program that takes it to where it is to go. */
-static int make_relay(const struct runc_plan *plan, struct streams *streams, struct st_error **err) {
+/** A pipe for the container's output, and a program that takes it to where it is to go: streams->out so far. */
+static int make_relay(struct streams *streams, struct st_error **err) {
         static char *const argv[] = { (char *)"cat", NULL };
-        _cleanup_close_ int out = -EBADF, from = -EBADF;
+        _cleanup_close_ int out = TAKE_FD(streams->out), from = -EBADF;
         int ends[2];
 
-        if (plan->restore && !isempty(plan->restore->req->log)) {
-                out = open_out(plan, err);
-                if (out < 0)
-                        return out;
-        }
+        common_closep(&streams->err);
+        streams->err = -EBADF;
         if (pipe2(ends, O_CLOEXEC) < 0)
                 return st_error_errno(err, errno, "cannot make a pipe");
         from = ends[0];
@@ -189,31 +144,56 @@ static int make_relay(const struct runc_plan *plan, struct streams *streams, str
 }
 
 static int make_streams(struct runc_plan *plan, struct streams *streams, struct st_error **err) {
-        bool no_server = st_operation_no_server(plan->operation), out = !isempty(plan->restore->req->log);
+        bool no_server = st_operation_no_server(plan->operation);
+        const Daemon__RestoreReq *req = plan->restore->req;
+        int fds[3], r;
 
         if (plan->terminal && plan->detach)
                 return plan->console_socket ? 0 : make_console_socket(plan, streams, err);
-        streams->keep = no_server && !out && (!plan->terminal || isatty(STDIN_FILENO));
+        streams->keep = no_server && isempty(req->log) && (!plan->terminal || isatty(STDIN_FILENO));
         if (streams->keep)
                 return 0;
-        if (plan->terminal)
-                return make_terminal(streams, err);
-        if (plan->detach)
-                return make_relay(plan, streams, err);
-        if (!out)
-                return 0;
-        streams->out = open_out(plan, err);
-        return streams->out < 0 ? streams->out : 0;
+        r = st_restore_streams(plan->restore, plan->terminal, fds, err);
+        if (r < 0)
+                return r;
+        streams->in = fds[0];
+        streams->out = fds[1];
+        streams->err = fds[2];
+        streams->session = plan->terminal;
+        return plan->detach && !req->attachable ? make_relay(streams, err) : 0;
 }
 
-/** The PID that the program has written. @return 0: none yet */
-static pid_t read_pid(const struct runc_plan *plan) {
-        _cleanup_free_ char *path = util_printf("%s/pid", st_operation_work_dir(plan->operation)), *text = NULL;
+/**
+ * CRIU refuses a file of another size than it had: "Error (criu/files-reg.c:N): File tmp/log has bad size 90 (expect
+ * 42)". Where that is a file of the bundle, and what to do about it, only we know.
+ */
+static void tell_changed_file(const struct runc_plan *plan, const char *log, struct st_error **err) {
+        static const char bad[] = " has bad size ", file[] = "): File ";
+        const char *directory = util_json_text(plan->config, "root", "path", NULL), *at, *begin = NULL;
+        _cleanup_free_ char *text = NULL, *root = NULL, *path = NULL;
+        unsigned long long now, then;
+        struct stat st;
 
-        if (util_read_file(path, 64, &text, NULL) < 0)
-                return 0;
-        long pid = strtol(text, NULL, 10);
-        return pid > 0 && pid <= 0x7fffffff ? (pid_t)pid : 0;
+        if (isempty(directory) || util_read_file(log, LOG_MAX, &text, NULL) < 0)
+                return;
+        at = strstr(text, bad);
+        if (!at || sscanf(at + strlen(bad), "%llu (expect %llu)", &now, &then) != 2)
+                return;
+        for (const char *p = text; (p = strstr(p, file)) && p < at; p++)
+                begin = p + strlen(file);
+        if (!begin)
+                return;
+        root = util_absolute(directory, plan->bundle);
+        path = util_printf("%s/%.*s", root, (int)(at - begin), begin);
+        if (lstat(path, &st) < 0 || !S_ISREG(st.st_mode) || (unsigned long long)st.st_size != now)
+                return; /* one of a mount */
+        st_error_set(err, EIO, "%s has %llu bytes, and had %llu at the checkpoint", path, now, then);
+        if (now > then)
+                st_error_hint(err,
+                              "files of a bundle are not put back; when it only grew, 'truncate -s %llu %s' does it",
+                              then, path);
+        else
+                st_error_hint(err, "files of a bundle are not put back: make it as it was at the dump");
 }
 
 /** Why the program failed: by CRIU's log, else by its own. */
@@ -221,8 +201,10 @@ static int explain(struct runc_plan *plan, int status, struct st_error **err) {
         _cleanup_free_ char *criu = util_printf("%s/restore.log", plan->work), *text = NULL, *said = NULL;
         _cleanup_free_ char *log = plan->log ? util_strdup(plan->log) : util_printf("%s/engine.log", plan->work);
 
-        if (access(criu, F_OK) == 0)
+        if (access(criu, F_OK) == 0) {
+                tell_changed_file(plan, criu, err);
                 return st_restore_criu_failed(plan->restore, plan->work, status, err);
+        }
         if (util_read_file(log, LOG_MAX, &text, NULL) == 0)
                 said = runc_last_error(text);
         /* Between our check and now somebody has taken the ID: "container with given ID already exists". */
@@ -239,7 +221,7 @@ static int wait_for_start(struct runc_plan *plan, pid_t program, int pidfd, stru
         for (;;) {
                 int ended = poll(&end, 1, STEP_MS);
 
-                plan->restore->pid = read_pid(plan);
+                plan->restore->pid = runc_read_pid(plan->operation);
                 if (plan->restore->pid > 0)
                         return 0;
                 if (ended > 0)
@@ -254,7 +236,7 @@ static struct st_child make_child(const struct util_list *argv, const struct str
                                   struct st_child_fd fds[3]) {
         fds[0] = (struct st_child_fd){ streams->in, STDIN_FILENO };
         fds[1] = (struct st_child_fd){ streams->out, STDOUT_FILENO };
-        fds[2] = (struct st_child_fd){ streams->out, STDERR_FILENO };
+        fds[2] = (struct st_child_fd){ streams->err >= 0 ? streams->err : streams->out, STDERR_FILENO };
         return (struct st_child){
                 .size = sizeof(struct st_child),
                 .path = argv->items[0],
@@ -262,7 +244,7 @@ static struct st_child make_child(const struct util_list *argv, const struct str
                 .fds = streams->keep ? NULL : fds,
                 .n_fds = streams->keep ? 0 : 3,
                 .keep_stdio = streams->keep,
-                .keep_session = streams->keep,
+                .keep_session = streams->keep || streams->session,
         };
 }
 
@@ -310,7 +292,7 @@ static int run_detached(struct runc_plan *plan, const struct util_list *argv, st
                 return code;
         if (code > 0)
                 return explain(plan, runc_wait_status(code), err);
-        plan->restore->pid = read_pid(plan);
+        plan->restore->pid = runc_read_pid(plan->operation);
         if (plan->restore->pid <= 0)
                 return st_error_set(err, EPROTO, "%s restored the container, but did not say its PID",
                                     runc_engine.name);
@@ -324,12 +306,14 @@ static int run_detached(struct runc_plan *plan, const struct util_list *argv, st
 }
 
 int runc_restore_start(struct runc_plan *plan, struct st_error **err) {
-        _cleanup_(streams_clear) struct streams streams = { -EBADF, -EBADF, -EBADF, -EBADF, false };
+        _cleanup_(streams_clear) struct streams streams = { -EBADF, -EBADF, -EBADF, -EBADF, -EBADF, false, false };
         _cleanup_list_ struct util_list argv = { 0 };
         int r = make_streams(plan, &streams, err);
 
         if (r < 0)
                 return r;
+        if (streams.session)
+                runc_on_terminal(&argv);
         make_argv(plan, plan->restore->criu, &argv);
         st_operation_progress(plan->operation, "restoring", 0, 0);
         plan->started = true;
@@ -343,10 +327,10 @@ int runc_restore_start(struct runc_plan *plan, struct st_error **err) {
 }
 
 int runc_restore_again(struct runc_plan *plan, const struct st_dump *dump, struct st_error **err) {
-        _cleanup_(streams_clear) struct streams streams = { -EBADF, -EBADF, -EBADF, -EBADF, false };
+        _cleanup_(streams_clear) struct streams streams = { -EBADF, -EBADF, -EBADF, -EBADF, -EBADF, false, false };
         _cleanup_free_ char *output = NULL, *said = NULL;
         _cleanup_list_ struct util_list argv = { 0 };
-        int r = make_relay(plan, &streams, err);
+        int r = make_relay(&streams, err);
 
         if (r < 0)
                 return r;

@@ -157,6 +157,21 @@ bool util_is_below(const char *path, const char *directory) {
         return strncmp(path, directory, n) == 0 && (path[n] == '/' || path[n] == '\0');
 }
 
+char *util_escape(const char *text) {
+        char *result = check(malloc(4 * strlen(text) + 1)), *to = result;
+
+        for (; *text; text++) {
+                unsigned char byte = (unsigned char)*text;
+
+                if (byte > ' ' && byte < 0x7f && !strchr("\\#\"", byte))
+                        *to++ = *text;
+                else
+                        to += snprintf(to, 5, "\\%03o", byte);
+        }
+        *to = '\0';
+        return result;
+}
+
 char *util_unescape(const char *text) {
         char *result = util_strdup(text), *to = result;
 

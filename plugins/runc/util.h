@@ -78,3 +78,5 @@ bool util_is_below(const char *path, const char *directory);
 
 /** A field of mountinfo: spaces and such are written as \ooo there (proc(5)). malloc'ed */
 char *util_unescape(const char *text);
+/** As a field of mountinfo, and so in plain ASCII without spaces, whatever bytes it holds. malloc'ed */
+char *util_escape(const char *text);

@@ -107,6 +107,9 @@ IN_CHILD static int child_main(void *argument) {
         sigset_t none;
 
         plan->step = STEP_SETUP;
+        for (size_t i = 0; i < spawn->n_cgroups; i++)
+                if (syscall(SYS_write, spawn->cgroups[i], "0", (size_t)1) < 0)
+                        goto fail;
         if (spawn->new_session && setsid() < 0)
                 goto fail;
         child_reset_signals(spawn->ignore_interrupts, spawn->new_session);
@@ -123,6 +126,9 @@ IN_CHILD static int child_main(void *argument) {
                 goto fail;
         plan->step = STEP_DIRECTORY;
         if (spawn->directory && chdir(spawn->directory) < 0)
+                goto fail;
+        plan->step = STEP_SETUP; /* after the descriptors, which may be above it */
+        if (spawn->limit_nofile && syscall(SYS_prlimit64, 0, RLIMIT_NOFILE, spawn->limit_nofile, NULL) < 0)
                 goto fail;
 
         plan->step = STEP_EXEC;

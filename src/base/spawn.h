@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/resource.h>
 #include <sys/types.h>
 
 #include <stasis/error.h>
@@ -25,10 +26,13 @@ struct spawn {
         const char *directory;      /* working directory; NULL: the parent's */
         const struct spawn_fd *fds; /* what the child gets; 0, 1 and 2 are /dev/null unless named here */
         size_t n_fds;
-        bool inherit_stdio;      /* keep the parent's 0, 1 and 2 */
-        bool new_session;        /* setsid: not reached by the terminal's Ctrl-C */
-        bool ignore_interrupts;  /* SIGINT, SIGQUIT, SIGTSTP and SIGHUP ignored: same reason, within the session */
-        int parent_death_signal; /* 0: none; delivered when the spawning thread ends */
+        bool inherit_stdio;     /* keep the parent's 0, 1 and 2 */
+        bool new_session;       /* setsid: not reached by the terminal's Ctrl-C */
+        bool ignore_interrupts; /* SIGINT, SIGQUIT, SIGTSTP and SIGHUP ignored: same reason, within the session */
+        const int *cgroups;     /* opened cgroup.procs (cgroups(7)) that the child enters before anything else */
+        size_t n_cgroups;
+        int parent_death_signal;           /* 0: none; delivered when the spawning thread ends */
+        const struct rlimit *limit_nofile; /* its RLIMIT_NOFILE; NULL: the parent's */
 };
 
 /**

@@ -102,6 +102,40 @@ int text_to_size(const char *s, uint64_t *ret) {
         return r;
 }
 
+int text_to_duration(const char *s, uint64_t *ret_ms) {
+        static const struct {
+                const char *name;
+                uint64_t ms;
+        } units[] = { { "d", 86400000 }, { "h", 3600000 }, { "m", 60000 }, { "s", 1000 }, { "ms", 1 } };
+        uint64_t total = 0;
+        size_t next = 0; /* the units that may still come */
+        int result = 0;
+
+        if (streq(s, "0")) {
+                *ret_ms = 0;
+                return 0;
+        }
+        do {
+                uint64_t value = 0;
+                int r = parse_digits(s, &value, &s);
+                size_t n = strspn(s, "dhms");
+
+                while (next < ELEMENTSOF(units) &&
+                       (strlen(units[next].name) != n || strncmp(units[next].name, s, n) != 0))
+                        next++;
+                if (r == -EINVAL || next == ELEMENTSOF(units))
+                        return -EINVAL;
+                if (r < 0 || __builtin_mul_overflow(value, units[next].ms, &value) ||
+                    __builtin_add_overflow(total, value, &total))
+                        result = -ERANGE;
+                s += n;
+                next++;
+        } while (*s);
+        if (result == 0)
+                *ret_ms = total;
+        return result;
+}
+
 int text_to_bool(const char *s, bool *ret) {
         static const char *const yes[] = { "true", "yes", "on", "1" };
         static const char *const no[] = { "false", "no", "off", "0" };

@@ -35,6 +35,11 @@ int text_to_pid(const char *s, pid_t *ret);
 /** Bytes with an optional suffix K, M, G or T (powers of 1024). */
 int text_to_size(const char *s, uint64_t *ret);
 
+/**
+ * A time, in milliseconds: numbers with units, the greatest first: "10s", "5m", "1h30m", "500ms", "2d". 0 needs none.
+ */
+int text_to_duration(const char *s, uint64_t *ret_ms);
+
 /** true, yes, on, 1 / false, no, off, 0. */
 int text_to_bool(const char *s, bool *ret);
 

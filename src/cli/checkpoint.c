@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* `stasis checkpoint verify PATH`: is a checkpoint whole? Reads all of it; needs no daemon. */
+/* `stasis checkpoint verify PATH|ID`: is a checkpoint whole? Reads all of it; needs no daemon for a path. */
 
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "base/cleanup.h"
-#include "base/path.h"
+#include "cli/checkpoints.h"
 #include "cli/cli.h"
 #include "cli/command.h"
 #include "cli/interrupt.h"
@@ -14,12 +14,14 @@
 #include "image/image.h"
 
 static int run_verify(struct cli *cli, struct st_error **err) {
-        _cleanup_free_ char *path = path_absolute(st_arguments_words(cli->arguments)[0]);
         _cleanup_(image_freep) struct image *image = NULL;
+        _cleanup_free_ char *path = NULL;
         int r;
 
         cli_begin_work(cli);
-        r = image_open(path, &image, err);
+        r = checkpoint_resolve(cli, st_arguments_words(cli->arguments)[0], &path, err);
+        if (r >= 0)
+                r = image_open(path, &image, err);
         if (r < 0)
                 return r;
         if (!image_verified(image))
@@ -47,10 +49,11 @@ const struct command command_checkpoint = {
 
 const struct command command_checkpoint_verify = {
         .path = "checkpoint verify",
-        .words = "PATH",
+        .words = "PATH|ID",
         .min_words = 1,
         .max_words = 1,
         .summary = "Reads a whole checkpoint and checks it against its checksums",
         .examples = "checkpoint verify /backup/redis.tar.zst\ncheckpoint verify /backup/redis.tar.zst --json",
+        .config = true,
         .run = run_verify,
 };

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * `stasis checkpoint export PATH DEST`: a checkpoint in another format, for other programs or another disk. Exported as
- * `none` it is a directory that plain `criu restore` accepts. Needs no daemon.
+ * `stasis checkpoint export PATH|ID DEST`: a checkpoint in another format, for other programs or another disk. Exported as
+ * `none` it is a directory that plain `criu restore` accepts. Needs no daemon for a
+ * path.
  */
 
 #include <errno.h>
@@ -11,6 +12,7 @@
 #include "base/cleanup.h"
 #include "base/path.h"
 #include "cli/checkpoint_convert.h"
+#include "cli/checkpoints.h"
 #include "cli/cli.h"
 #include "cli/command.h"
 
@@ -54,19 +56,24 @@ static int choose_format(const struct st_arguments *arguments, const char *desti
 
 static int run_export(struct cli *cli, struct st_error **err) {
         const char *const *words = st_arguments_words(cli->arguments);
-        _cleanup_free_ char *source = path_absolute(words[0]), *destination = path_absolute(words[1]);
-        struct conversion conversion = { .verb = "export", .source = source, .destination = destination };
+        _cleanup_free_ char *source = NULL, *destination = path_absolute(words[1]);
+        struct conversion conversion = { .verb = "export", .destination = destination };
         int r;
 
         r = choose_format(cli->arguments, destination, &conversion.format, err);
         if (r >= 0)
                 r = conversion_streams(cli, conversion.format, &conversion.streams, err);
+        if (r < 0)
+                return r;
+        cli_begin_work(cli);
+        r = checkpoint_resolve(cli, words[0], &source, err);
+        conversion.source = source;
         return r < 0 ? r : conversion_run(cli, &conversion, err);
 }
 
 const struct command command_checkpoint_export = {
         .path = "checkpoint export",
-        .words = "PATH DEST",
+        .words = "PATH|ID DEST",
         .min_words = 2,
         .max_words = 2,
         .summary = "Writes a checkpoint in another format; a directory is what plain criu restores",

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* `stasis checkpoint inspect PATH`: what is in a checkpoint. Needs no daemon, and no more rights than to read it. */
+/*
+ * `stasis checkpoint inspect PATH|ID`: what is in a checkpoint. For a path it needs no daemon, and no more rights than to
+ * read it.
+ */
 
 #include <errno.h>
 #include <inttypes.h>
@@ -11,10 +14,10 @@
 
 #include "base/cleanup.h"
 #include "base/memory.h"
-#include "base/path.h"
 #include "base/socket_name.h"
 #include "base/table.h"
 #include "base/text.h"
+#include "cli/checkpoints.h"
 #include "cli/cli.h"
 #include "cli/command.h"
 #include "cli/output.h"
@@ -348,7 +351,7 @@ static int show_view(struct cli *cli, const char *path, const char *name, pid_t 
 }
 
 static int run_inspect(struct cli *cli, struct st_error **err) {
-        _cleanup_free_ char *path = path_absolute(st_arguments_words(cli->arguments)[0]);
+        _cleanup_free_ char *path = NULL;
         const char *name = st_arguments_string(cli->arguments, "type");
         int64_t only = st_arguments_int(cli->arguments, "pid");
         if (st_arguments_given(cli->arguments, "pid")) {
@@ -358,12 +361,15 @@ static int run_inspect(struct cli *cli, struct st_error **err) {
                         return st_error_set(err, EINVAL, "--pid goes with --type");
         }
         cli_begin_work(cli);
+        int r = checkpoint_resolve(cli, st_arguments_words(cli->arguments)[0], &path, err);
+        if (r < 0)
+                return r;
         return name ? show_view(cli, path, name, (pid_t)only, err) : show_summary(cli, path, err);
 }
 
 const struct command command_checkpoint_inspect = {
         .path = "checkpoint inspect",
-        .words = "PATH",
+        .words = "PATH|ID",
         .min_words = 1,
         .max_words = 1,
         .summary = "Shows what is in a checkpoint: processes, files, memory, sockets",
@@ -371,5 +377,6 @@ const struct command command_checkpoint_inspect = {
                     "checkpoint inspect /backup/redis.tar.zst -t fd --pid 42\n"
                     "checkpoint inspect /backup/redis -t sk --json",
         .options = (const struct st_option *const[]){ inspect_options, NULL },
+        .config = true,
         .run = run_inspect,
 };

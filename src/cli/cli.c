@@ -100,7 +100,7 @@ static int parse_flags(const struct line *line, struct st_arguments **ret, struc
 }
 
 /* As parse_flags(), over the configuration. */
-static int parse_all(const struct line *line, struct st_arguments **ret, struct st_error **err) {
+int cli_load_arguments(const struct line *line, struct st_arguments **ret, struct st_error **err) {
         _cleanup_(option_tables_clear) struct option_tables tables = { 0 };
         _cleanup_(arguments_freep) struct st_arguments *all = NULL;
         int r;
@@ -163,7 +163,7 @@ static int run_command(struct cli *cli, const struct line *line, struct st_error
                         return r;
         }
         if (write_config || line->command->config) {
-                r = parse_all(line, &cli->arguments, err);
+                r = cli_load_arguments(line, &cli->arguments, err);
                 if (r < 0)
                         return r;
                 set_log_level(cli->arguments);

@@ -35,6 +35,9 @@ int cli_find_command(char *const *argv, struct line *line, struct st_error **err
 /** Loads the plugins if the line's next word may be a type that they bring. A broken configuration: none. */
 void cli_load_types(const struct line *line);
 
+/** Flags and configuration of a line, as its command would have them. @return 0 or -errno with err */
+int cli_load_arguments(const struct line *line, struct st_arguments **ret, struct st_error **err);
+
 /** Prints the help of a line's command on stdout; loads the plugins when it lists types. */
 void cli_show_help(const struct line *line);
 

@@ -17,7 +17,7 @@ struct cli;
 
 struct command {
         const char *path;                       /* its words, one space between: "plugin list" */
-        const char *alias;                      /* another name, NULL: none */
+        const char *alias;                      /* other names, separated by |; NULL: none */
         const char *words;                      /* what help calls the positional arguments, NULL: none */
         const char *choices;                    /* what the first of them can be, separated by |; NULL: anything */
         size_t min_words, max_words;            /* how many of them; not checked for a verb with types */
@@ -41,6 +41,12 @@ typedef bool (*command_visit)(const struct command *command, void *userdata);
 
 /** All commands, parents before their children, ended by NULL. */
 extern const struct command *const commands[];
+
+/** Takes the next one of a command's other names. @return malloc'ed; NULL: that were all */
+char *command_next_alias(const char **at);
+
+/** Are its words, or those of a type, the command line of another program? Then they end with [ARG…]. */
+bool command_takes_program(const char *words);
 
 /** By path or alias; NULL: none. */
 const struct command *command_find(const char *path);
@@ -68,9 +74,12 @@ extern const struct command command_helper;
 extern const struct st_option global_options[];
 
 /* One for each verb, in the file of its name. */
-extern const struct command command_candidates, command_check, command_checkpoint, command_checkpoint_inspect,
-        command_checkpoint_verify, command_checkpoint_export, command_checkpoint_import, command_completion,
-        command_config, command_config_show, command_daemon, command_daemon_check, command_daemon_start,
-        command_daemon_status, command_daemon_stop, command_dump, command_explain, command_help, command_manual,
-        command_plugin, command_plugin_features, command_plugin_list, command_freeze, command_unfreeze, command_query,
-        command_restore, command_version;
+extern const struct command command_job, command_job_attach, command_job_checkpoint, command_job_checkpoint_list,
+        command_job_delete, command_job_inspect, command_job_kill, command_job_list, command_job_logs,
+        command_job_schedule;
+extern const struct command command_candidates, command_check, command_checkpoint_delete, command_exec, command_manage,
+        command_run, command_checkpoint, command_checkpoint_inspect, command_checkpoint_verify,
+        command_checkpoint_export, command_checkpoint_import, command_completion, command_config, command_config_show,
+        command_daemon, command_daemon_check, command_daemon_start, command_daemon_status, command_daemon_stop,
+        command_dump, command_explain, command_help, command_manual, command_plugin, command_plugin_features,
+        command_plugin_list, command_freeze, command_unfreeze, command_query, command_restore, command_version;

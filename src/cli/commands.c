@@ -3,11 +3,26 @@
 
 #include <stasis/features.h>
 
+#include "base/cleanup.h"
+#include "base/memory.h"
 #include "base/text.h"
 #include "cli/cli.h"
 #include "cli/command.h"
 
 const struct command *const commands[] = {
+        &command_run,
+        &command_exec,
+        &command_manage,
+        &command_job,
+        &command_job_list,
+        &command_job_inspect,
+        &command_job_attach,
+        &command_job_logs,
+        &command_job_schedule,
+        &command_job_kill,
+        &command_job_delete,
+        &command_job_checkpoint,
+        &command_job_checkpoint_list,
         &command_dump,
         &command_restore,
         &command_freeze,
@@ -24,6 +39,7 @@ const struct command *const commands[] = {
         &command_checkpoint_verify,
         &command_checkpoint_export,
         &command_checkpoint_import,
+        &command_checkpoint_delete,
         &command_explain,
         &command_plugin,
         &command_plugin_list,
@@ -60,9 +76,34 @@ const struct st_option global_options[] = {
         ST_OPTION_END,
 };
 
+char *command_next_alias(const char **at) {
+        size_t n = *at ? strcspn(*at, "|") : 0;
+
+        if (n == 0)
+                return NULL;
+        char *alias = xstrndup(*at, n);
+        *at += n + ((*at)[n] == '|');
+        return alias;
+}
+
+bool command_takes_program(const char *words) {
+        return words && text_ends_with(words, "[ARG…]");
+}
+
+static bool has_alias(const struct command *command, const char *name) {
+        for (const char *at = command->alias;;) {
+                _cleanup_free_ char *alias = command_next_alias(&at);
+
+                if (!alias)
+                        return false;
+                if (streq(alias, name))
+                        return true;
+        }
+}
+
 const struct command *command_find(const char *path) {
         for (size_t i = 0; commands[i]; i++)
-                if (streq(commands[i]->path, path) || (commands[i]->alias && streq(commands[i]->alias, path)))
+                if (streq(commands[i]->path, path) || has_alias(commands[i], path))
                         return commands[i];
         return NULL;
 }

@@ -9,15 +9,21 @@
 #include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/cleanup.h"
 #include "base/memory.h"
+#include "base/messages.h"
+#include "base/options.h"
 #include "base/text.h"
 #include "cli/cli.h"
 #include "cli/command.h"
 #include "cli/completion_scripts.h"
+#include "cli/job.h"
 #include "cli/line.h"
+#include "cli/operation.h"
+#include "db/job_state.h"
 #include "engine/settings.h"
 #include "process/proc.h"
 
@@ -69,6 +75,15 @@ static void offer_helper(const struct st_helper *helper, void *userdata) {
         offer_type(&helper->command, userdata);
 }
 
+static void offer_aliases(const struct completion *completion) {
+        for (size_t i = 0; commands[i]; i++) {
+                const char *at = commands[i]->alias;
+
+                for (char *alias; (alias = command_next_alias(&at)); free(alias))
+                        offer(completion, alias, strlen(alias), commands[i]->summary);
+        }
+}
+
 /** The next words of the commands below `parent`; NULL: of all. */
 static void offer_commands(const struct completion *completion, const struct command *parent) {
         size_t skip = parent ? strlen(parent->path) + 1 : 0;
@@ -87,8 +102,10 @@ static void offer_commands(const struct completion *completion, const struct com
                 offer(completion, word, n, word[n] ? NULL : command->summary);
                 last = word;
         }
-        if (!parent)
+        if (!parent) {
+                offer_aliases(completion);
                 command_each_helper(offer_helper, (void *)completion);
+        }
 }
 
 /** PIDs with the names of their processes; kernel threads are nobody's target. */
@@ -107,6 +124,64 @@ static void offer_processes(const struct completion *completion) {
         }
 }
 
+/* Which jobs a command is for. */
+static bool job_fits(const char *verb, const Stasis__V1__JobInfo *job) {
+        static const char *const living[] = { "attach", "kill", "dump", "freeze", "unfreeze" };
+        static const char *const halted[] = { "delete", "restore" };
+
+        for (size_t i = 0; i < ELEMENTSOF(living); i++)
+                if (streq(verb, living[i]))
+                        return job_state_is_alive(job->state);
+        for (size_t i = 0; i < ELEMENTSOF(halted); i++)
+                if (streq(verb, halted[i]))
+                        return !job_state_is_alive(job->state);
+        return true;
+}
+
+/* The daemon that the line means, asked without patience. @return false: there is no answer */
+static bool ask_daemon(const struct line *line, const char *method, const ProtobufCMessage *request,
+                       const ProtobufCMessageDescriptor *response, void *ret) {
+        struct cli cli = { .command = line->command, .type = line->type };
+        bool answered = cli_load_arguments(line, &cli.arguments, NULL) >= 0 &&
+                        daemon_call_quickly(&cli, method, request, response, ret, NULL) >= 0;
+
+        arguments_free(cli.arguments);
+        return answered;
+}
+
+static void offer_jobs(const struct completion *completion, const struct line *line) {
+        Stasis__V1__ListJobsReq req = STASIS__V1__LIST_JOBS_REQ__INIT;
+        _cleanup_(message_freep) Stasis__V1__ListJobsResp *resp = NULL;
+
+        if (!ask_daemon(line, "/stasis.v1.Stasis/ListJobs", &req.base, &stasis__v1__list_jobs_resp__descriptor, &resp))
+                return;
+        for (size_t i = 0; i < resp->n_jobs; i++) {
+                const Stasis__V1__JobInfo *job = resp->jobs[i];
+
+                if (job->spec && job->spec->jid && job_fits(command_name(line->command), job))
+                        offer(completion, job->spec->jid, strlen(job->spec->jid), job->status);
+        }
+}
+
+static void offer_checkpoints(const struct completion *completion, const struct line *line) {
+        Stasis__V1__ListCheckpointsReq req = STASIS__V1__LIST_CHECKPOINTS_REQ__INIT;
+        _cleanup_(message_freep) Stasis__V1__ListCheckpointsResp *resp = NULL;
+
+        if (!ask_daemon(line, "/stasis.v1.Stasis/ListCheckpoints", &req.base,
+                        &stasis__v1__list_checkpoints_resp__descriptor, &resp))
+                return;
+        for (size_t i = 0; i < resp->n_checkpoints; i++) {
+                const char *id = resp->checkpoints[i]->id, *jid = resp->checkpoints[i]->jid;
+
+                if (id)
+                        offer(completion, id, strlen(id), jid);
+        }
+}
+
+static bool takes_checkpoint(const struct line *line, const char *words) {
+        return !line->type && (text_after(words, "ID") || text_after(words, "PATH|ID"));
+}
+
 static enum rest offer_words(const struct completion *completion, const struct line *line) {
         const char *words = line->type ? line->type->words : line->command ? line->command->words : NULL;
 
@@ -118,7 +193,11 @@ static enum rest offer_words(const struct completion *completion, const struct l
                 command_each_type(line->command, offer_type, (void *)completion);
                 return REST_NOTHING;
         }
-        if (words && text_after(words, "PID"))
+        if (words && text_after(words, "JID"))
+                offer_jobs(completion, line);
+        else if (words && takes_checkpoint(line, words))
+                offer_checkpoints(completion, line);
+        else if (words && text_after(words, "PID"))
                 offer_processes(completion);
         else if (words && line->command->choices)
                 return offer_values(completion,

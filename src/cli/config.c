@@ -19,7 +19,8 @@
 #include "cli/output.h"
 #include "engine/settings.h"
 
-static const struct st_option *const all_settings[] = { settings_global, settings_dump, settings_keys };
+static const struct st_option *const all_settings[] = { settings_global, settings_dump, settings_daemon,
+                                                        settings_keys };
 
 /* @return the defaults alone, new reference */
 static json_t *defaults_to_json(void) {

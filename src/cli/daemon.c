@@ -134,7 +134,8 @@ static int print_operations(const char *title, Stasis__V1__Operation *const *ope
         printf("\n%s\n", title);
         table = table_new(titles);
         for (size_t i = 0; i < n; i++) {
-                _cleanup_free_ char *pid = xasprintf("%u", operations[i]->pid),
+                bool queued = operations[i]->queued;
+                _cleanup_free_ char *pid = queued ? xstrdup("queued") : xasprintf("%u", operations[i]->pid),
                                     *uid = xasprintf("%u", operations[i]->uid);
                 _cleanup_free_ char *started = time_text(operations[i]->started);
 
@@ -191,6 +192,7 @@ const struct command command_daemon_start = {
         .path = "daemon start",
         .summary = "Runs the daemon in the foreground, until SIGTERM or SIGINT",
         .examples = "daemon start --address /run/stasis.sock\ndaemon start --json 2>/var/log/stasis/daemon.json",
+        .options = (const struct st_option *const[]){ settings_daemon, NULL },
         .config = true,
         .run = run_start,
 };

@@ -84,6 +84,30 @@ static const struct st_dump_command dump_process = {
         .fill = request_fill_process,
 };
 
+static const struct st_option job_options[] = {
+        { .flag = "allow-orphans",
+          .type = ST_OPTION_BOOL,
+          .help = "leave out processes that the job has left behind outside its tree, rather than refuse" },
+        ST_OPTION_END,
+};
+
+static int fill_job(const struct st_arguments *arguments, Daemon__DumpReq *req, struct st_error **err) {
+        if (st_arguments_bool(arguments, "allow-orphans"))
+                req->has_alloworphans = req->alloworphans = 1;
+        return request_fill_job(arguments, req, err);
+}
+
+static const struct st_dump_command dump_job = {
+        .command = {
+                .type = "job",
+                .words = "JID",
+                .summary = "Saves a job in a checkpoint, which 'restore job' finds by the name of the job",
+                .example = "dump job calm-otter --stop",
+                .options = job_options,
+        },
+        .fill = fill_job,
+};
+
 /* Did the user of this command line say it, by a flag or a variable? What is in files is the daemon's own business. */
 static bool is_explicit(const struct st_arguments *arguments, const char *flag) {
         for (const struct st_option *row = settings_dump; row->flag; row++)
@@ -210,6 +234,8 @@ static void print_dump(const struct cli *cli, const Daemon__DumpReq *req, const 
         json_object_set_new(object, "path", output_text_json(resp->paths[0]));
         json_object_set_new(object, "paths", output_messages_json(resp->paths, resp->n_paths));
         json_object_set_new(object, "messages", output_messages_json(resp->messages, resp->n_messages));
+        if (req->details->jid)
+                json_object_set_new(object, "jid", output_text_json(req->details->jid));
         if (resp->state && resp->state->has_pid)
                 json_object_set_new(object, "pid", json_integer(resp->state->pid));
         output_json(object);
@@ -246,10 +272,10 @@ static int run_dump(struct cli *cli, struct st_error **err) {
 const struct command command_dump = {
         .path = "dump",
         .summary = "Saves what runs in a checkpoint; it runs on unless told to stop",
-        .examples = "dump process 42 --dir /var/backups",
+        .examples = "dump process 42 --dir /var/backups\ndump job calm-otter",
         .options = (const struct st_option *const[]){ settings_dump, dump_options, NULL },
         .config = true,
-        .types = (const struct st_command *const[]){ &dump_process.command, NULL },
+        .types = (const struct st_command *const[]){ &dump_process.command, &dump_job.command, NULL },
         .type_feature = ST_FEATURE_dump_command,
         .run = run_dump,
 };

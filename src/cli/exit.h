@@ -2,8 +2,9 @@
 #pragma once
 
 /*
- * The exit codes of the command line, also told by `stasis --help`. `restore --no-server` ends with the code of the
- * restored process instead: its own, or 128 + N when signal N ended it.
+ * The exit codes of the command line, also told by `stasis --help`. What attaches (`run --attach`, `attach`) or
+ * stays (`--no-server` of run and restore) ends with the code of the job or process instead: its own, or 128 + N when
+ * signal N ended it.
  */
 enum exit_code {
         EXIT_OK = 0,            /* done */

@@ -50,6 +50,26 @@ static const struct st_dump_command unfreeze_process = {
         .fill = request_fill_process,
 };
 
+static const struct st_dump_command freeze_job = {
+        .command = {
+                .type = "job",
+                .words = "JID",
+                .summary = "Freezes a job until it is unfrozen",
+                .example = "freeze job calm-otter",
+        },
+        .fill = request_fill_job,
+};
+
+static const struct st_dump_command unfreeze_job = {
+        .command = {
+                .type = "job",
+                .words = "JID",
+                .summary = "Lets a frozen job run again",
+                .example = "unfreeze job calm-otter",
+        },
+        .fill = request_fill_job,
+};
+
 int freeze_request(const struct st_dump_command *type, bool freeze, const struct st_arguments *arguments,
                    Daemon__DumpReq **ret, struct st_error **err) {
         _cleanup_(message_freep) Daemon__DumpReq *req = message_new(&daemon__dump_req__descriptor);
@@ -78,6 +98,8 @@ static void print(const struct cli *cli, const Daemon__DumpReq *req, const Daemo
 
         json_t *object = json_object();
         json_object_set_new(object, "type", output_text_json(req->type));
+        if (req->details->jid)
+                json_object_set_new(object, "jid", output_text_json(req->details->jid));
         if (req->details->process && req->details->process->has_pid)
                 json_object_set_new(object, "pid", json_integer(req->details->process->pid));
         json_object_set_new(object, "messages", output_messages_json(resp->messages, resp->n_messages));
@@ -119,7 +141,7 @@ const struct command command_freeze = {
         .examples = "freeze process 42",
         .options = (const struct st_option *const[]){ freeze_options, NULL },
         .config = true,
-        .types = (const struct st_command *const[]){ &freeze_process.command, NULL },
+        .types = (const struct st_command *const[]){ &freeze_process.command, &freeze_job.command, NULL },
         .type_feature = ST_FEATURE_freeze_command,
         .run = run_freeze,
 };
@@ -130,7 +152,7 @@ const struct command command_unfreeze = {
         .examples = "unfreeze process 42",
         .options = (const struct st_option *const[]){ unfreeze_options, NULL },
         .config = true,
-        .types = (const struct st_command *const[]){ &unfreeze_process.command, NULL },
+        .types = (const struct st_command *const[]){ &unfreeze_process.command, &unfreeze_job.command, NULL },
         .type_feature = ST_FEATURE_unfreeze_command,
         .run = run_unfreeze,
 };

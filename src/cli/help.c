@@ -68,6 +68,17 @@ static bool has_parent_in(const struct command *command, const struct command *p
         return false;
 }
 
+/* "Lists all jobs (also: ps, jobs)"; malloc'ed */
+static char *summary_with_aliases(const struct command *command) {
+        _cleanup_strv_ struct strv aliases = { 0 };
+
+        if (!command->alias)
+                return xstrdup(command->summary);
+        strv_split(&aliases, command->alias, '|');
+        _cleanup_free_ char *list = strv_join(&aliases, ", ");
+        return xasprintf("%s (also: %s)", command->summary, list);
+}
+
 static void list_children(FILE *f, const struct command *parent) {
         struct list list = { .f = f };
 
@@ -79,9 +90,10 @@ static void list_children(FILE *f, const struct command *parent) {
                         if (command->hidden || !command_is_below(command, parent) ||
                             (command->run == NULL && !command->types))
                                 continue;
+                        _cleanup_free_ char *summary = summary_with_aliases(command);
                         list_item(&list,
                                   has_parent_in(command, parent) || !parent ? command->path : command_name(command),
-                                  command->types ? "TYPE …" : command->words, command->summary);
+                                  command->types ? "TYPE …" : command->words, summary);
                 }
         }
 }
@@ -144,7 +156,8 @@ static void print_root(FILE *f) {
                 "  %-5dwrong command line or configuration: nothing was tried\n"
                 "  %-5dcancelled by a signal\n"
                 "  %-5dnobody reads the output\n"
-                "  'restore --no-server' ends with the code of the restored process (128+N for signal N)\n",
+                "  '--attach', 'attach', 'run --no-server' and 'restore --no-server' end with the code of the job or process\n"
+                "  (128+N for signal N)\n",
                 EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED, EXIT_PIPE);
         print_examples(f, "dump process 42 --dir /var/backups\ndump --help");
 }
@@ -161,9 +174,13 @@ static void print_usage_line(FILE *f, const struct command *command, const struc
         else if (command->words)
                 fprintf(f, " %s", command->words);
         fputs(" [FLAG…]\n", f);
-        if (command->alias)
-                fprintf(f, "       stasis %s%s%s [FLAG…]\n", command->alias, command->words ? " " : "",
-                        command->words ?: "");
+        for (const char *at = command->alias;;) {
+                _cleanup_free_ char *alias = command_next_alias(&at);
+
+                if (!alias)
+                        break;
+                fprintf(f, "       stasis %s%s%s [FLAG…]\n", alias, command->words ? " " : "", command->words ?: "");
+        }
 }
 
 /* The flags of a type are told from those of its verb: other types do not have them. */

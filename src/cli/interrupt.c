@@ -55,6 +55,10 @@ int interrupt_watch(struct st_error **err) {
         return 0;
 }
 
+bool interrupt_in_background(void) {
+        return in_background;
+}
+
 int interrupt_fd(void) {
         return event_fd;
 }

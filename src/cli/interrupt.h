@@ -6,6 +6,8 @@
  * program at once.
  */
 
+#include <stdbool.h>
+
 #include <stasis/error.h>
 
 /** Begins to watch. Before any thread. @return 0 or -errno with err */
@@ -13,6 +15,9 @@ int interrupt_watch(struct st_error **err);
 
 /** @return a descriptor that polls readable after the first signal (never read from it); -EBADF when not watching */
 int interrupt_fd(void);
+
+/** After interrupt_watch(): did a shell start us in the background, where a terminal's SIGINT is not for us? */
+bool interrupt_in_background(void);
 
 /** @return how many signals came */
 int interrupt_count(void);

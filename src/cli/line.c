@@ -149,8 +149,21 @@ static int unknown_type(struct line *line, const char *word, struct st_error **e
         return -EINVAL;
 }
 
+static void offer_aliases(struct strv *aliases, struct nearest *nearest) {
+        for (size_t i = 0; commands[i]; i++) {
+                const char *at = commands[i]->alias;
+                char *alias;
+
+                while ((alias = command_next_alias(&at)))
+                        strv_take(aliases, alias);
+        }
+        for (size_t i = 0; i < aliases->n; i++)
+                nearest_offer(nearest, aliases->items[i]);
+}
+
 static int unknown_command(struct line *line, const char *word, struct st_error **err) {
         const char *parent = line->command ? line->command->path : NULL;
+        _cleanup_strv_ struct strv aliases = { 0 }; /* nearest.best may be one of them */
         struct nearest nearest = { .wanted = word };
 
         line->unresolved = !parent;
@@ -160,9 +173,7 @@ static int unknown_command(struct line *line, const char *word, struct st_error 
                 nearest_offer(&nearest, command_name(commands[i]));
         }
         if (!parent) {
-                for (size_t i = 0; commands[i]; i++)
-                        if (commands[i]->alias)
-                                nearest_offer(&nearest, commands[i]->alias);
+                offer_aliases(&aliases, &nearest);
                 command_each_helper(offer_helper, &nearest);
         }
 
@@ -214,6 +225,49 @@ static int take_word(struct line *line, const char *word, struct st_error **err)
         return 1;
 }
 
+/*
+ * `run process PATH …`: what follows PATH is the program's, but exact long flags of ours. Short ones would be taken from
+ * nearly every program, and so would --help and --version.
+ */
+static bool is_of_program(const struct line *line, const char *word) {
+        const struct st_option *row;
+
+        if (word[0] != '-' || word[1] != '-')
+                return true;
+        row = find_flag(line, word + 2, strcspn(word + 2, "="), 0);
+        return !row || (is_global(row) && (is_row(row, "help") || is_row(row, "version")));
+}
+
+static bool takes_program(const struct line *line) {
+        return command_takes_program(line->type ? line->type->words : line->command ? line->command->words : NULL);
+}
+
+/* The program of the line and what follows it, up to the end. Flags of ours are put before it. */
+static void take_program(struct line *line, char *const *argv) {
+        _cleanup_strv_ struct strv words = { 0 };
+        bool complete = true, flags = true;
+
+        for (size_t i = 0; argv[i]; i++) {
+                if (flags && streq(argv[i], "--")) {
+                        flags = false;
+                } else if (!flags || is_of_program(line, argv[i])) {
+                        strv_add(&words, argv[i]);
+                } else {
+                        bool with_next = take_long(line, argv[i], argv[i + 1]);
+
+                        strv_add(&line->arguments, argv[i]);
+                        complete = !with_next || argv[i + 1];
+                        if (with_next && argv[i + 1])
+                                strv_add(&line->arguments, argv[++i]);
+                }
+        }
+        if (!complete) /* the last flag needs a value: that is told when it stands at the end */
+                return;
+        strv_add(&line->arguments, "--");
+        for (size_t i = 0; i < words.n; i++)
+                strv_add(&line->arguments, words.items[i]);
+}
+
 int line_parse(char *const *argv, struct line *line, struct st_error **err) {
         int result = 0;
 
@@ -233,6 +287,10 @@ int line_parse(char *const *argv, struct line *line, struct st_error **err) {
                         int r = take_word(line, word, err);
                         if (r > 0)
                                 continue;
+                        if (r == 0 && takes_program(line)) {
+                                take_program(line, argv + i);
+                                break;
+                        }
                         result = r; /* go on: --json and --help count wherever they stand */
                 }
                 strv_add(&line->arguments, word);

@@ -5,6 +5,9 @@
  * The first look at the command line: which command is meant. Flags may stand before, between and after the command's
  * words, so the words are found by skipping flags, and the values of those that take one. What is right and wrong about
  * the flags is found out later, by arguments_parse() on what is left.
+ *
+ * Where the words are another program's command line (`run process PATH [ARG…]`), what follows PATH is that program's:
+ * but exact long flags of the command are still ours, unless -- came before.
  */
 
 #include <stdbool.h>

@@ -163,9 +163,14 @@ static void put_synopsis(FILE *f, const struct command *command) {
         else if (command->words)
                 fprintf(f, ".I %s\n", command->words);
         fputs("[\\fIFLAG\\fR…]\n", f);
-        if (command->alias)
-                fprintf(f, ".br\n.B stasis %s\n%s%s%s[\\fIFLAG\\fR…]\n", command->alias, command->words ? ".I " : "",
+        for (const char *at = command->alias;;) {
+                _cleanup_free_ char *alias = command_next_alias(&at);
+
+                if (!alias)
+                        break;
+                fprintf(f, ".br\n.B stasis %s\n%s%s%s[\\fIFLAG\\fR…]\n", alias, command->words ? ".I " : "",
                         command->words ?: "", command->words ? "\n" : "");
+        }
 }
 
 static int put_command(const struct manual *manual, FILE *f, const struct command *command, const char *page,
@@ -223,7 +228,8 @@ static int put_root(const struct manual *manual, FILE *f, struct st_error **err)
 }
 
 static int put_config(const struct manual *manual, FILE *f, struct st_error **err) {
-        static const struct st_option *const tables[] = { settings_global, settings_dump, settings_keys };
+        static const struct st_option *const tables[] = { settings_global, settings_dump, settings_daemon,
+                                                          settings_keys };
 
         fputs(".SH NAME\nstasis\\-config \\- configuration of stasis\n.SH DESCRIPTION\n", f);
         int r = put_prose(manual, f, "config", err);

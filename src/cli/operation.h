@@ -14,6 +14,7 @@
 #include <stasis/v1/stasis.pb-c.h>
 
 struct cli;
+struct rpc_client;
 
 /**
  * Asks the daemon: one request, one answer.
@@ -22,6 +23,24 @@ struct cli;
  */
 int daemon_call(struct cli *cli, const char *method, const ProtobufCMessage *request,
                 const ProtobufCMessageDescriptor *response, void *ret, struct st_error **err);
+
+/**
+ * As daemon_call(), for candidates of the completion: gives up soon, and does not wait for a daemon that is not there.
+ */
+int daemon_call_quickly(struct cli *cli, const char *method, const ProtobufCMessage *request,
+                        const ProtobufCMessageDescriptor *response, void *ret, struct st_error **err);
+
+/** A connection to the daemon, for a call that the others here do not fit. */
+struct daemon_link;
+int daemon_link_open(struct cli *cli, struct daemon_link **ret, struct st_error **err);
+struct rpc_client *daemon_link_client(struct daemon_link *link);
+struct daemon_link *daemon_link_free(struct daemon_link *link);
+static inline void daemon_link_freep(struct daemon_link **link) {
+        *link = daemon_link_free(*link);
+}
+
+/** Is the daemon on this machine, so that its files are ours? Else the error says what cannot be done: `what`. */
+int daemon_is_here(const struct cli *cli, const char *what, struct st_error **err);
 
 /**
  * Lets the daemon do an operation of stasis.v1.Stasis, and shows its progress.

@@ -9,6 +9,7 @@
 #include <stasis/log.h>
 
 #include "base/cleanup.h"
+#include "base/memory.h"
 #include "base/messages.h"
 #include "cli/cli.h"
 #include "cli/interrupt.h"
@@ -20,6 +21,8 @@
 
 #define CONNECT_TIMEOUT_MS 5000
 #define RETRY_MS 100
+/* A shell waits for candidates while somebody types. */
+#define QUICK_MS 200
 /* A cancelled dump gives its target back in far less than a second; a full disk or a slow one takes longer. */
 #define LINGER_MS 30000
 
@@ -54,12 +57,16 @@ static int endpoint_of(const struct cli *cli, struct endpoint *ret, struct st_er
         return rpc_tls_new(&files, false, &ret->tls, err);
 }
 
+static int connect_within(const struct endpoint *endpoint, int timeout_ms, int cancel_fd, struct rpc_client **ret,
+                          struct st_error **err) {
+        if (endpoint->tls)
+                return rpc_client_connect_tls(endpoint->address, endpoint->tls, timeout_ms, cancel_fd, ret, err);
+        return rpc_client_connect(endpoint->address, timeout_ms, ret, err);
+}
+
 static int connect_once(const struct endpoint *endpoint, int cancel_fd, struct rpc_client **ret,
                         struct st_error **err) {
-        if (endpoint->tls)
-                return rpc_client_connect_tls(endpoint->address, endpoint->tls, CONNECT_TIMEOUT_MS, cancel_fd, ret,
-                                              err);
-        return rpc_client_connect(endpoint->address, CONNECT_TIMEOUT_MS, ret, err);
+        return connect_within(endpoint, CONNECT_TIMEOUT_MS, cancel_fd, ret, err);
 }
 
 /* From here on signals are watched: they cancel the call, or the wait for the daemon. */
@@ -117,6 +124,55 @@ int daemon_call(struct cli *cli, const char *method, const ProtobufCMessage *req
         return r;
 }
 
+int daemon_call_quickly(struct cli *cli, const char *method, const ProtobufCMessage *request,
+                        const ProtobufCMessageDescriptor *response, void *ret, struct st_error **err) {
+        _cleanup_(rpc_client_freep) struct rpc_client *client = NULL;
+        _cleanup_(endpoint_clear) struct endpoint endpoint = { 0 };
+        const struct rpc_options options = { .timeout_ms = QUICK_MS };
+        int r;
+
+        r = endpoint_of(cli, &endpoint, err);
+        if (r >= 0)
+                r = connect_within(&endpoint, QUICK_MS, -1, &client, err);
+        return r < 0 ? r : rpc_client_call(client, method, request, response, &options, ret, err);
+}
+
+struct daemon_link {
+        struct endpoint endpoint;
+        struct rpc_client *client;
+};
+
+int daemon_link_open(struct cli *cli, struct daemon_link **ret, struct st_error **err) {
+        _cleanup_(daemon_link_freep) struct daemon_link *link = NEW(struct daemon_link);
+        int r = connect_daemon(cli, &link->endpoint, &link->client, err);
+
+        if (r < 0)
+                return r;
+        *ret = TAKE_PTR(link);
+        return 0;
+}
+
+struct rpc_client *daemon_link_client(struct daemon_link *link) {
+        return link->client;
+}
+
+struct daemon_link *daemon_link_free(struct daemon_link *link) {
+        if (!link)
+                return NULL;
+        rpc_client_free(link->client);
+        endpoint_clear(&link->endpoint);
+        free(link);
+        return NULL;
+}
+
+int daemon_is_here(const struct cli *cli, const char *what, struct st_error **err) {
+        if (settings_prefers_socket(cli->arguments))
+                return 0;
+        st_error_set(err, EOPNOTSUPP, "the daemon is on another machine: %s", what);
+        st_error_hint(err, "run the command there");
+        return -EOPNOTSUPP;
+}
+
 /* An operation on its way: what take_event() learns of it. */
 struct operating {
         const struct endpoint *endpoint;
@@ -141,6 +197,7 @@ static int take_event(struct rpc_client *client, const void *message, void *user
                 break;
         case STASIS__V1__EVENT__KIND_DUMP:
         case STASIS__V1__EVENT__KIND_RESTORE:
+        case STASIS__V1__EVENT__KIND_RUN:
                 if (!operating->last)
                         operating->last = message_copy(&event->base);
                 break;

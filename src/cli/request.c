@@ -120,8 +120,7 @@ char *request_target(const char *type, const struct st_arguments *arguments) {
         return word ? xasprintf("%s %s", type, word) : xstrdup(type);
 }
 
-int request_fill_process(const struct st_arguments *arguments, Daemon__DumpReq *req, struct st_error **err) {
-        const char *const *words = st_arguments_words(arguments);
+int request_pid(const char *const *words, Daemon__Process **ret, struct st_error **err) {
         pid_t pid;
 
         if (!words[0])
@@ -131,8 +130,35 @@ int request_fill_process(const struct st_arguments *arguments, Daemon__DumpReq *
         if (text_to_pid(words[0], &pid) < 0)
                 return st_error_set(err, EINVAL, "not a PID: %s", words[0]);
 
-        req->details->process = message_new(&daemon__process__descriptor);
-        req->details->process->has_pid = 1;
-        req->details->process->pid = (uint32_t)pid;
+        *ret = message_new(&daemon__process__descriptor);
+        (*ret)->has_pid = 1;
+        (*ret)->pid = (uint32_t)pid;
         return 0;
+}
+
+int request_fill_process(const struct st_arguments *arguments, Daemon__DumpReq *req, struct st_error **err) {
+        return request_pid(st_arguments_words(arguments), &req->details->process, err);
+}
+
+int request_jid(const struct st_arguments *arguments, char **ret, struct st_error **err) {
+        const char *const *words = st_arguments_words(arguments);
+
+        if (!words[0]) {
+                st_error_set(err, EINVAL, "JID is missing");
+                st_error_hint(err, "'stasis ps' shows all jobs");
+                return -EINVAL;
+        }
+        if (words[1])
+                return st_error_set(err, EINVAL, "unexpected argument '%s'", words[1]);
+        if (st_arguments_bool(arguments, "no-server")) {
+                st_error_set(err, EINVAL, "--no-server: only the daemon knows jobs");
+                st_error_hint(err, "name its process: 'process PID'");
+                return -EINVAL;
+        }
+        message_set_string(ret, words[0]);
+        return 0;
+}
+
+int request_fill_job(const struct st_arguments *arguments, Daemon__DumpReq *req, struct st_error **err) {
+        return request_jid(arguments, &req->details->jid, err);
 }

@@ -33,6 +33,15 @@ Criu__CriuOpts *request_criu(Criu__CriuOpts **criu);
 /** Fills the PID of `dump process PID` and its like; an st_fill_dump_fn. */
 int request_fill_process(const struct st_arguments *arguments, Daemon__DumpReq *req, struct st_error **err);
 
+/** Reads the only word, a PID. @param ret the details of a process, on the heap */
+int request_pid(const char *const *words, Daemon__Process **ret, struct st_error **err);
+
+/** Reads the only word, a JID, which goes without --no-server. */
+int request_jid(const struct st_arguments *arguments, char **ret, struct st_error **err);
+
+/** Fills the JID of `dump job JID` and its like; an st_fill_dump_fn. */
+int request_fill_job(const struct st_arguments *arguments, Daemon__DumpReq *req, struct st_error **err);
+
 /** Fills the repeated string Hooks of the request from --hook, paths made absolute. */
 void request_fill_hooks(const struct st_arguments *arguments, size_t *n, char ***hooks);
 

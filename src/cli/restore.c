@@ -11,6 +11,7 @@
 #include "base/cleanup.h"
 #include "base/messages.h"
 #include "base/text.h"
+#include "cli/attach.h"
 #include "cli/cli.h"
 #include "cli/command.h"
 #include "cli/operation.h"
@@ -18,6 +19,7 @@
 #include "cli/preflight.h"
 #include "cli/request.h"
 #include "cli/restore.h"
+#include "cli/terminal.h"
 #include "cli/wait.h"
 #include "engine/engine.h"
 
@@ -27,11 +29,19 @@ static const struct st_option restore_options[] = {
           .type = ST_OPTION_STRING,
           .value_name = "FILE",
           .help = "write the PID of the restored process to a file" },
+        { .flag = "attach",
+          .letter = 'a',
+          .type = ST_OPTION_BOOL,
+          .help = "attach to what is restored, and end with its exit code" },
+        { .flag = "attachable",
+          .type = ST_OPTION_BOOL,
+          .help = "let it be attached to later; as it was when not given, for a job" },
         { .flag = "out",
           .letter = 'o',
           .type = ST_OPTION_STRING,
           .value_name = "FILE",
-          .help = "where the output goes that went into a pipe to a process outside the checkpoint" },
+          .help = "where the output goes that went into a pipe to a process outside the checkpoint, or to whoever was "
+                  "attached" },
         { .flag = "tcp-established",
           .type = ST_OPTION_BOOL,
           .value_name = "BOOL",
@@ -115,6 +125,43 @@ static const struct st_restore_command restore_process = {
         .fill = fill_process,
 };
 
+static int fill_job(const struct st_arguments *arguments, Daemon__RestoreReq *req, struct st_error **err) {
+        return request_jid(arguments, &req->details->jid, err);
+}
+
+static const struct st_restore_command restore_job = {
+        .command = {
+                .type = "job",
+                .words = "JID",
+                .summary = "Restores a job from its newest checkpoint, or from the one of --path",
+                .example = "restore job calm-otter --attach",
+        },
+        .fill = fill_job,
+};
+
+/* As whose it can be attached to; a process that this command restores by itself is its child anyway. */
+static int fill_attach(const struct st_arguments *arguments, Daemon__RestoreReq *req, struct st_error **err) {
+        bool attach = st_arguments_bool(arguments, "attach");
+        int r = attach_check(arguments, err);
+
+        if (r < 0)
+                return r;
+        if (attach && (st_arguments_bool(arguments, "json") || st_arguments_bool(arguments, "check")))
+                return st_error_set(err, EINVAL, "--attach and --%s contradict each other",
+                                    st_arguments_bool(arguments, "check") ? "check" : "json");
+        if (st_arguments_bool(arguments, "no-server"))
+                return 0;
+        if (attach || st_arguments_given(arguments, "attachable")) {
+                req->has_attachable = 1;
+                req->attachable = attach || st_arguments_bool(arguments, "attachable");
+        }
+        if (attach)
+                req->has_waitfirstmaster = req->waitfirstmaster = 1;
+        if (req->attachable && terminal_is_ours())
+                req->terminal = terminal_size(STDIN_FILENO);
+        return 0;
+}
+
 int restore_request(const struct st_restore_command *type, const struct st_arguments *arguments,
                     Daemon__RestoreReq **ret, struct st_error **err) {
         _cleanup_(message_freep) Daemon__RestoreReq *req = message_new(&daemon__restore_req__descriptor);
@@ -133,6 +180,9 @@ int restore_request(const struct st_restore_command *type, const struct st_argum
         if (st_arguments_given(arguments, "files"))
                 message_set_string(&req->files, st_arguments_string(arguments, "files"));
         request_fill_hooks(arguments, &req->n_hooks, &req->hooks);
+        r = fill_attach(arguments, req, err);
+        if (r < 0)
+                return r;
         r = request_fill_criu(arguments, restore_flags, &req->criu, &req->n_off, &req->off, err);
         if (r < 0)
                 return r;
@@ -143,14 +193,19 @@ int restore_request(const struct st_restore_command *type, const struct st_argum
         return 0;
 }
 
-static void print_restore(const struct cli *cli, const Daemon__RestoreResp *resp) {
+static void print_restore(const struct cli *cli, const Daemon__RestoreReq *req, const Daemon__RestoreResp *resp) {
         if (!cli->json) {
                 output_messages(resp->messages, resp->n_messages);
-                printf("restored %s %u\n", cli->type->type, resp->pid);
+                if (req->details->jid)
+                        printf("restored job %s, process %u\n", req->details->jid, resp->pid);
+                else
+                        printf("restored %s %u\n", cli->type->type, resp->pid);
         } else {
                 json_t *object = json_object();
 
                 json_object_set_new(object, "type", output_text_json(cli->type->type));
+                if (req->details->jid)
+                        json_object_set_new(object, "jid", output_text_json(req->details->jid));
                 json_object_set_new(object, "pid", json_integer(resp->pid));
                 json_object_set_new(object, "messages", output_messages_json(resp->messages, resp->n_messages));
                 output_json(object);
@@ -161,8 +216,12 @@ static void print_restore(const struct cli *cli, const Daemon__RestoreResp *resp
 struct local_restore {
         Daemon__RestoreReq *req;
         Daemon__RestoreResp *resp;
-        struct engine_restored restored;
+        struct engine_started restored;
 };
+
+static void local_restore_clear(struct local_restore *restore) {
+        engine_started_clear(&restore->restored);
+}
 
 static int restore_here(struct st_operation *operation, void *userdata, struct st_error **err) {
         struct local_restore *restore = userdata;
@@ -183,17 +242,19 @@ static int redirect_output(const Daemon__RestoreReq *req, int pty, struct st_err
 
 static int restore_locally(struct cli *cli, Daemon__RestoreReq *req, const char *outcome, struct st_error **err) {
         _cleanup_(message_freep) Daemon__RestoreResp *resp = message_new(&daemon__restore_resp__descriptor);
-        struct local_restore restore = { req, resp, { .terminal = -EBADF } };
+        _cleanup_(local_restore_clear) struct local_restore restore = { req, resp, ENGINE_STARTED_NULL };
         struct local_work work = { restore_here, &restore, outcome, true };
         int r;
 
+        if (st_arguments_bool(cli->arguments, "attach") || st_arguments_bool(cli->arguments, "attachable"))
+                output_talk("--attach is not needed with --no-server: the process is a child of this command");
         r = local_operate(cli, &work, err);
-        _cleanup_close_ int pty = restore.restored.terminal;
+        int pty = restore.restored.stdio.terminal;
         if (r < 0)
                 return r;
         if (req->check)
                 return preflight_print(resp, cli->json, err);
-        print_restore(cli, resp);
+        print_restore(cli, req, resp);
         r = redirect_output(req, pty, err);
         if (r < 0)
                 return r;
@@ -212,8 +273,13 @@ static int restore_by_daemon(struct cli *cli, const Daemon__RestoreReq *req, con
                 return st_error_set(err, EPROTO, "the daemon answered something else than a restore");
         if (req->check)
                 return preflight_print(event->restore, cli->json, err);
-        print_restore(cli, event->restore);
-        return EXIT_OK;
+        if (!st_arguments_bool(cli->arguments, "attach")) {
+                print_restore(cli, req, event->restore);
+                return EXIT_OK;
+        }
+        output_messages(event->restore->messages, event->restore->n_messages);
+        const struct attaching attaching = { .pid = event->restore->pid, .jid = req->details->jid, .wait = true };
+        return attach(cli, &attaching, err);
 }
 
 static int run_restore(struct cli *cli, struct st_error **err) {
@@ -234,10 +300,11 @@ const struct command command_restore = {
         .path = "restore",
         .summary = "Lets a checkpoint run again",
         .examples = "restore process --path /var/backups/web.tar.zst\n"
-                    "restore process --path /var/backups/web.tar.zst --check",
-        .options = (const struct st_option *const[]){ restore_options, NULL },
+                    "restore process --path /var/backups/web.tar.zst --check\n"
+                    "restore job calm-otter --attach",
+        .options = (const struct st_option *const[]){ restore_options, attach_options, NULL },
         .config = true,
-        .types = (const struct st_command *const[]){ &restore_process.command, NULL },
+        .types = (const struct st_command *const[]){ &restore_process.command, &restore_job.command, NULL },
         .type_feature = ST_FEATURE_restore_command,
         .run = run_restore,
 };

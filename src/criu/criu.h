@@ -58,6 +58,7 @@ struct criu_run {
         const struct spawn_fd *fds; /* restore: descriptors to hand over; their --inherit-fd keys are in `options` */
         size_t n_fds;
         char *const *environment; /* NULL: ours */
+        char *const *cgroups;     /* directories of cgroups to run in, NULL-terminated; NULL: ours */
         bool in_session;          /* stay in our session (a shell job's restore); else CRIU gets its own */
         int lock_fd;              /* -EBADF or a descriptor CRIU inherits, so that its lock lives as long as CRIU */
 };

@@ -118,14 +118,41 @@ static struct spawn_fd *build_fds(const struct criu_run *run, int log_fd, size_t
         return fds;
 }
 
+#define CGROUPS_MAX 4
+
+struct joined {
+        int fds[CGROUPS_MAX];
+        size_t n;
+};
+
+static void joined_close(struct joined *joined) {
+        for (size_t i = 0; i < joined->n; i++)
+                close(joined->fds[i]);
+}
+
+static int open_cgroups(char *const *directories, struct joined *ret, struct st_error **err) {
+        for (char *const *d = directories; d && *d && ret->n < CGROUPS_MAX; d++) {
+                _cleanup_free_ char *path = path_join(*d, "cgroup.procs");
+                int fd = open(path, O_WRONLY | O_CLOEXEC);
+
+                if (fd < 0)
+                        return st_error_errno(err, errno, "cannot open %s", path);
+                ret->fds[ret->n++] = fd;
+        }
+        return 0;
+}
+
 pid_t criu_start(const struct criu_run *run, int *ret_pidfd, struct st_error **err) {
         _cleanup_strv_ struct strv argv = { 0 }, environment = { 0 };
         _cleanup_free_ char *log = criu_log_path(run->work_dir, run->operation);
         _cleanup_free_ struct spawn_fd *fds = NULL;
         _cleanup_close_ int log_fd = -EBADF;
+        _cleanup_(joined_close) struct joined joined = { 0 };
         size_t n_fds;
 
         int r = build_argv(run, &argv, err);
+        if (r >= 0)
+                r = open_cgroups(run->cgroups, &joined, err);
         if (r < 0)
                 return r;
         criu_environment(run->environment, &environment);
@@ -144,6 +171,8 @@ pid_t criu_start(const struct criu_run *run, int *ret_pidfd, struct st_error **e
                 .environment = environment.items,
                 .fds = fds,
                 .n_fds = n_fds,
+                .cgroups = joined.fds,
+                .n_cgroups = joined.n,
                 /* A Ctrl-C that ends CRIU while its target is frozen would end the target with it. */
                 .new_session = !run->in_session,
                 .ignore_interrupts = run->in_session,

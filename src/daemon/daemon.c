@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <sys/file.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -22,6 +23,7 @@
 #include "base/path.h"
 #include "base/text.h"
 #include "base/version.h"
+#include "daemon/monitor.h"
 #include "daemon/service.h"
 #include "daemon/supervisors.h"
 #include "daemon/workers.h"
@@ -36,6 +38,7 @@ struct daemon {
         sd_event *loop;
         struct rpc_server *server;
         struct service service;
+        struct monitor *monitor;
         char *address;       /* of the UNIX socket */
         struct rpc_tls *tls; /* NULL: no TCP */
         int lock_fd;
@@ -76,8 +79,10 @@ static int on_child(sd_event_source *source, const struct signalfd_siginfo *info
                 /* A child of a CRIU that was killed may ask to be traced, by whoever is its parent now: that is us. */
                 if (WIFSTOPPED(status))
                         (void)kill(pid, SIGKILL);
-                else
+                else {
                         workers_child_ended(daemon->service.workers, pid, status);
+                        jobs_child_ended(daemon->service.jobs, pid, status);
+                }
         }
         return 0;
 }
@@ -101,10 +106,8 @@ static int watch_signals(struct daemon *daemon, struct st_error **err) {
         return r < 0 ? st_error_errno(err, r, "cannot watch signals") : 0;
 }
 
-/**
- * One daemon for each address: the lock tells, whatever a crash left of the socket. @return the listening descriptor
- */
-static int listen_at(struct daemon *daemon, struct st_error **err) {
+/** One daemon for each address: the lock tells, whatever a crash left of the socket. */
+static int lock_address(struct daemon *daemon, struct st_error **err) {
         _cleanup_free_ char *directory = path_directory(daemon->address);
         _cleanup_free_ char *lock = xasprintf("%s.lock", daemon->address);
         _cleanup_close_ int fd = -EBADF;
@@ -122,7 +125,13 @@ static int listen_at(struct daemon *daemon, struct st_error **err) {
                 return -EADDRINUSE;
         }
         daemon->lock_fd = TAKE_FD(fd);
-        r = io_listen_unix(daemon->address, 0600, 128);
+        return 0;
+}
+
+/** @return the listening descriptor */
+static int listen_at(struct daemon *daemon, struct st_error **err) {
+        _cleanup_close_ int fd = -EBADF;
+        int r = io_listen_unix(daemon->address, 0600, 128);
         if (r < 0)
                 return st_error_errno(err, r, "cannot listen at %s", daemon->address);
         fd = r;
@@ -176,12 +185,39 @@ static int serve_tcp(struct daemon *daemon, const struct st_arguments *config, s
         return r;
 }
 
+/**
+ * Each job takes a few descriptors of ours. What is started must not get the larger limit: programs that close all
+ * descriptors up to it would take long.
+ */
+static void raise_limit(struct daemon *daemon) {
+        struct rlimit limit, raised;
+
+        if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+                return;
+        raised = (struct rlimit){ .rlim_cur = limit.rlim_max, .rlim_max = limit.rlim_max };
+        if (setrlimit(RLIMIT_NOFILE, &raised) >= 0)
+                workers_set_limit_nofile(daemon->service.workers, &limit);
+}
+
+static int prepare_jobs(struct daemon *daemon, const struct st_arguments *config, struct st_error **err) {
+        int r;
+
+        raise_limit(daemon);
+        workers_clean_stale(daemon->service.workers);
+        r = jobs_new(daemon->loop, config, daemon->service.workers, daemon->service.supervisors, &daemon->service.jobs,
+                     err);
+        if (r >= 0)
+                r = policies_new(daemon->loop, daemon->service.jobs, &daemon->service.policies, err);
+        return r < 0 ? r : monitor_new(&daemon->service, &daemon->monitor, err);
+}
+
 static int prepare(struct daemon *daemon, const struct st_arguments *config, struct st_error **err) {
         int r;
 
         r = sd_event_new(&daemon->loop);
         if (r < 0)
                 return st_error_errno(err, r, "cannot make an event loop");
+        daemon->service.loop = daemon->loop;
         r = watch_signals(daemon, err);
         if (r >= 0)
                 r = access_rules_load(config, &daemon->service.rules, err);
@@ -191,6 +227,10 @@ static int prepare(struct daemon *daemon, const struct st_arguments *config, str
                 r = workers_new(daemon->loop, config, &daemon->service.workers, err);
         if (r >= 0)
                 r = supervisors_new(daemon->loop, &daemon->service.supervisors, err);
+        if (r >= 0)
+                r = lock_address(daemon, err);
+        if (r >= 0)
+                r = prepare_jobs(daemon, config, err);
         if (r >= 0)
                 r = rpc_server_new(daemon->loop, NULL, &daemon->server, err);
         if (r >= 0)
@@ -207,6 +247,9 @@ static int prepare(struct daemon *daemon, const struct st_arguments *config, str
 static void daemon_clear(struct daemon *daemon) {
         daemon->server = rpc_server_free(daemon->server);
         rpc_tls_free(daemon->tls);
+        monitor_free(daemon->monitor);
+        policies_free(daemon->service.policies);
+        jobs_free(daemon->service.jobs);
         workers_free(daemon->service.workers);
         supervisors_free(daemon->service.supervisors);
         if (daemon->listening)
@@ -230,8 +273,6 @@ int daemon_run(const struct st_arguments *config, struct st_error **err) {
         (void)prctl(PR_SET_CHILD_SUBREAPER, 1);
         r = prepare(&daemon, config, err);
         if (r >= 0) {
-                workers_clean_stale(daemon.service.workers);
-                supervisors_scan(daemon.service.supervisors);
                 st_log_info("stasis " STASIS_VERSION " serves %s", daemon.address);
                 (void)sd_notify(false, "READY=1");
                 r = sd_event_loop(daemon.loop);

@@ -79,5 +79,9 @@ void reply_summarise(ProtobufCMessage *response) {
         } else if (response->descriptor == &daemon__restore_resp__descriptor) {
                 Daemon__RestoreResp *restore = (Daemon__RestoreResp *)response;
                 message_append(&restore->n_messages, &restore->messages, xasprintf("restored, PID %u", restore->pid));
+        } else if (response->descriptor == &daemon__run_resp__descriptor) {
+                Daemon__RunResp *run = (Daemon__RunResp *)response;
+                message_append(&run->n_messages, &run->messages,
+                               xasprintf("job %s runs, PID %u", run->jid ?: "?", run->pid));
         }
 }

@@ -6,6 +6,8 @@
 #include <stasis/option.h>
 
 #include "daemon/caller.h"
+#include "daemon/jobs.h"
+#include "daemon/policy.h"
 #include "daemon/supervisors.h"
 #include "daemon/workers.h"
 #include "rpc/server.h"
@@ -15,6 +17,9 @@ struct service {
         struct access_rules rules;
         struct workers *workers;
         struct supervisors *supervisors;
+        struct jobs *jobs;
+        struct policies *policies;
+        sd_event *loop;
         uint64_t started; /* seconds since 1970 */
 };
 

@@ -2,12 +2,16 @@
 #include "daemon/supervisors.h"
 
 #include <dirent.h>
+#include <fcntl.h>
+#include <sys/inotify.h>
 #include <sys/pidfd.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #include <stasis/log.h>
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/io.h"
 #include "base/memory.h"
 #include "base/messages.h"
@@ -15,120 +19,261 @@
 #include "base/spawn.h"
 #include "base/text.h"
 #include "process/proc.h"
-#include "supervisor/status.h"
+
+/* A packed JobSpec; it holds a command line. */
+#define SPEC_MAX ((size_t)16 << 20)
+
+/* A record without a status is of a supervisor that is just starting, or of a worker that died before it was one. */
+#define INFANT_MAX_MS 30000
 
 struct supervised {
         struct supervisors *supervisors;
         struct supervised *next;
-        char *id;
-        struct supervisor_status status;
+        struct record record;
+        char *id, *jid;
+        bool complete; /* it has a status */
+        bool settled;
+        bool told; /* its end was logged */
+        uint64_t born_ms;
         int pidfd;
-        sd_event_source *source;
+        sd_event_source *end, *change;
 };
 
 struct supervisors {
         sd_event *loop;
+        sd_event_source *arrival;
         struct supervised *list;
+        supervisors_settle_fn settle;
+        void *userdata;
 };
 
+char *supervisors_directory(const char *id) {
+        return xasprintf("%s/jobs/%s", path_run_dir(), id);
+}
+
 static void supervised_free(struct supervised *supervised) {
-        sd_event_source_disable_unref(supervised->source);
+        struct supervised **at = &supervised->supervisors->list;
+
+        while (*at && *at != supervised)
+                at = &(*at)->next;
+        if (*at)
+                *at = supervised->next;
+        sd_event_source_disable_unref(supervised->end);
+        sd_event_source_disable_unref(supervised->change);
         if (supervised->pidfd >= 0)
                 close(supervised->pidfd);
         free(supervised->id);
+        free(supervised->jid);
         free(supervised);
-}
-
-int supervisors_new(sd_event *loop, struct supervisors **ret, struct st_error **err) {
-        struct supervisors *supervisors = NEW(struct supervisors);
-        _cleanup_free_ char *jobs = path_join(path_run_dir(), "jobs");
-        int r = io_make_directories(jobs, 0700);
-
-        if (r < 0) {
-                free(supervisors);
-                return st_error_errno(err, r, "cannot make %s", jobs);
-        }
-        supervisors->loop = sd_event_ref(loop);
-        *ret = supervisors;
-        return 0;
 }
 
 struct supervisors *supervisors_free(struct supervisors *supervisors) {
         if (!supervisors)
                 return NULL;
-        for (struct supervised *next, *at = supervisors->list; at; at = next) {
-                next = at->next;
-                supervised_free(at);
-        }
+        while (supervisors->list)
+                supervised_free(supervisors->list);
+        sd_event_source_disable_unref(supervisors->arrival);
         sd_event_unref(supervisors->loop);
         free(supervisors);
         return NULL;
 }
 
-/** Says how it ended, then removes the record. */
-static void conclude(const char *id, const struct supervisor_status *status) {
-        _cleanup_free_ char *dir = xasprintf("%s/jobs/%s", path_run_dir(), id);
+void supervisors_set_settle(struct supervisors *supervisors, supervisors_settle_fn settle, void *userdata) {
+        supervisors->settle = settle;
+        supervisors->userdata = userdata;
+}
 
+Stasis__V1__JobSpec *supervisors_read_spec(const char *id) {
+        _cleanup_free_ char *path = xasprintf("%s/jobs/%s/" RECORD_JOB, path_run_dir(), id), *data = NULL;
+        size_t size;
+
+        if (io_read_file(AT_FDCWD, path, SPEC_MAX, &data, &size) < 0)
+                return NULL;
+        return stasis__v1__job_spec__unpack(NULL, size, (const uint8_t *)data);
+}
+
+int supervisors_disown(struct supervisors *supervisors, const char *id) {
+        _cleanup_free_ char *path = xasprintf("%s/jobs/%s/" RECORD_JOB, path_run_dir(), id);
+
+        if (unlink(path) < 0 && errno != ENOENT)
+                return -errno;
+        for (struct supervised *at = supervisors->list; at; at = at->next)
+                if (streq(at->id, id))
+                        at->record.over = true;
+        return 0;
+}
+
+static void read_jid(struct supervised *supervised) {
+        _cleanup_(message_freep) Stasis__V1__JobSpec *spec = supervisors_read_spec(supervised->id);
+
+        if (!spec || isempty(spec->jid))
+                return;
+        free(supervised->jid);
+        supervised->jid = xstrdup(spec->jid);
+        supervised->record.jid = supervised->jid;
+}
+
+static void log_end(struct supervised *supervised) {
+        const struct supervisor_status *status = &supervised->record.status;
+        const char *what = supervised->jid ? "job" : "restored process", *name = supervised->jid ?: "";
+
+        if (supervised->told || (!status->exited && !supervised->record.gone))
+                return;
+        supervised->told = true;
         if (status->exited) {
                 _cleanup_free_ char *how = spawn_describe_status(status->exit_status);
-                st_log_info("restored process %d (%s) %s", status->pid, id, how);
+                st_log_info("%s %s%s%d (%s) %s", what, name, *name ? ", process " : "", status->pid, supervised->id,
+                            how);
         } else
-                st_log_warning("restored process %d (%s) lost its supervisor: how it ended is not known", status->pid,
-                               id);
+                st_log_warning("%s %s%s%d (%s) lost its supervisor", what, name, *name ? ", process " : "", status->pid,
+                               supervised->id);
+}
+
+/** Tells what is in it; removes it when nobody needs it any more. Frees it then. */
+static void settle(struct supervised *supervised) {
+        struct supervisors *supervisors = supervised->supervisors;
+
+        log_end(supervised);
+        supervised->settled =
+                !supervisors->settle || supervisors->settle(&supervised->record, supervisors->userdata) >= 0;
+        if (!supervised->settled || !supervised->record.gone)
+                return;
+
+        _cleanup_free_ char *dir = supervisors_directory(supervised->id);
         (void)io_remove_tree(dir);
+        supervised_free(supervised);
 }
 
 static int on_supervisor_end(sd_event_source *source, int fd, uint32_t events, void *userdata) {
         struct supervised *supervised = userdata;
-        _cleanup_free_ char *dir = xasprintf("%s/jobs/%s", path_run_dir(), supervised->id);
-        struct supervised **at = &supervised->supervisors->list;
+        _cleanup_free_ char *dir = supervisors_directory(supervised->id);
 
         (void)source;
         (void)fd;
         (void)events;
-        (void)supervisor_status_read(dir, &supervised->status);
-        conclude(supervised->id, &supervised->status);
-        while (*at != supervised)
-                at = &(*at)->next;
-        *at = supervised->next;
-        supervised_free(supervised);
+        supervised->end = sd_event_source_disable_unref(supervised->end);
+        /* Its last word. */
+        (void)supervisor_status_read(dir, &supervised->record.status);
+        supervised->record.gone = true;
+        settle(supervised);
         return 0;
 }
 
-static bool is_known(const struct supervisors *supervisors, const char *id) {
-        for (const struct supervised *at = supervisors->list; at; at = at->next)
+/** Watches the supervisor, whoever started it. @return -ESRCH when it is not there any more */
+static int watch_supervisor(struct supervised *supervised) {
+        const struct supervisor_status *status = &supervised->record.status;
+
+        if (!streq(status->boot, proc_boot_id()))
+                return -ESRCH;
+        supervised->pidfd = pidfd_open(status->supervisor, 0);
+        if (supervised->pidfd < 0)
+                return -errno;
+        if (!proc_is_alive(status->supervisor, status->supervisor_start))
+                return -ESRCH;
+        return sd_event_add_io(supervised->supervisors->loop, &supervised->end, supervised->pidfd, EPOLLIN,
+                               on_supervisor_end, supervised);
+}
+
+/** Its status is there for the first time. @return false: it is not to be watched, for now */
+static bool complete(struct supervised *supervised) {
+        _cleanup_free_ char *dir = supervisors_directory(supervised->id);
+        int r = watch_supervisor(supervised);
+
+        if (r == -ESRCH) {
+                /* It may have written its last word while we looked. */
+                (void)supervisor_status_read(dir, &supervised->record.status);
+                supervised->record.gone = true;
+        } else if (r < 0) {
+                /* It may live: the record must stay. */
+                st_log_error("cannot watch the supervisor of process %d: %s", supervised->record.status.pid,
+                             strerror(-r));
+                if (supervised->pidfd >= 0)
+                        close(TAKE_FD(supervised->pidfd));
+                return false;
+        }
+        supervised->complete = true;
+        return true;
+}
+
+static struct supervised *find(const struct supervisors *supervisors, const char *id) {
+        for (struct supervised *at = supervisors->list; at; at = at->next)
                 if (streq(at->id, id))
+                        return at;
+        return NULL;
+}
+
+/** Reads its status again and tells. May free it. @return false: it is freed, or has no status yet */
+static bool refresh(struct supervised *supervised) {
+        struct supervisors *supervisors = supervised->supervisors;
+        _cleanup_free_ char *id = xstrdup(supervised->id), *dir = supervisors_directory(id);
+        struct supervisor_status status;
+
+        if (supervisor_status_read(dir, &status) >= 0)
+                supervised->record.status = status;
+        else if (!supervised->complete)
+                return false;
+        if (!supervised->complete) {
+                read_jid(supervised);
+                if (!complete(supervised))
+                        return false;
+        }
+        settle(supervised);
+        return find(supervisors, id) == supervised;
+}
+
+static int on_change(sd_event_source *source, const struct inotify_event *event, void *userdata) {
+        (void)source;
+        (void)event;
+        (void)refresh(userdata);
+        return 0;
+}
+
+static bool is_listed(const struct supervisors *supervisors, const struct supervised *supervised) {
+        for (const struct supervised *at = supervisors->list; at; at = at->next)
+                if (at == supervised)
                         return true;
         return false;
 }
 
-/** Watches a supervisor, whoever started it. @return -ESRCH when it is not there any more */
-static int watch(struct supervisors *supervisors, const char *id, const struct supervisor_status *status) {
-        struct supervised *supervised;
-        int pidfd, r;
+static struct supervised *supervised_new(struct supervisors *supervisors, const char *id) {
+        _cleanup_free_ char *dir = supervisors_directory(id);
+        struct supervised *supervised = NEW(struct supervised);
+        int r;
 
-        if (!streq(status->boot, proc_boot_id()))
-                return -ESRCH;
-        pidfd = pidfd_open(status->supervisor, 0);
-        if (pidfd < 0)
-                return -errno;
-        if (!proc_is_alive(status->supervisor, status->supervisor_start)) {
-                close(pidfd);
-                return -ESRCH;
-        }
-        supervised = NEW(struct supervised);
         supervised->supervisors = supervisors;
         supervised->id = xstrdup(id);
-        supervised->status = *status;
-        supervised->pidfd = pidfd;
-        r = sd_event_add_io(supervisors->loop, &supervised->source, pidfd, EPOLLIN, on_supervisor_end, supervised);
-        if (r < 0) {
-                supervised_free(supervised);
-                return r;
-        }
+        supervised->record.id = supervised->id;
+        supervised->pidfd = -EBADF;
+        supervised->born_ms = clock_ms();
+        r = sd_event_add_inotify(supervisors->loop, &supervised->change, dir, IN_MOVED_TO | IN_ONLYDIR, on_change,
+                                 supervised);
+        if (r < 0)
+                /* Its end is told by the supervisor's, and by what looks at all records from time to time. */
+                st_log_warning("cannot watch the record %s: %s", dir, strerror(-r));
         supervised->next = supervisors->list;
         supervisors->list = supervised;
-        return 0;
+        return supervised;
+}
+
+static bool is_directory(const char *id) {
+        _cleanup_free_ char *dir = supervisors_directory(id);
+        struct stat st;
+
+        return path_is_name(id) && lstat(dir, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+const struct record *supervisors_look(struct supervisors *supervisors, const char *id) {
+        struct supervised *supervised = find(supervisors, id);
+
+        if (!supervised && is_directory(id))
+                supervised = supervised_new(supervisors, id);
+        return supervised && refresh(supervised) ? &find(supervisors, id)->record : NULL;
+}
+
+const struct record *supervisors_find(struct supervisors *supervisors, const char *id) {
+        struct supervised *supervised = find(supervisors, id);
+
+        return supervised ? &supervised->record : NULL;
 }
 
 void supervisors_scan(struct supervisors *supervisors) {
@@ -136,38 +281,93 @@ void supervisors_scan(struct supervisors *supervisors) {
         _cleanup_closedir_ DIR *d = opendir(jobs);
         struct dirent *entry;
 
-        while (d && (entry = readdir(d))) {
-                struct supervisor_status status;
-                _cleanup_free_ char *dir = path_join(jobs, entry->d_name);
+        while (d && (entry = readdir(d)))
+                if (entry->d_name[0] != '.' && !find(supervisors, entry->d_name))
+                        (void)supervisors_look(supervisors, entry->d_name);
+}
 
-                if (entry->d_name[0] == '.' || is_known(supervisors, entry->d_name))
-                        continue;
-                if (supervisor_status_read(dir, &status) < 0)
-                        continue; /* its supervisor is just starting */
-                int r = watch(supervisors, entry->d_name, &status);
-                if (r >= 0)
-                        continue;
-                if (r != -ESRCH) {
-                        /* It may live: the record must stay. */
-                        st_log_error("cannot watch the supervisor of process %d: %s", status.pid, strerror(-r));
-                        continue;
-                }
-                /* It may have written its last word while we looked. */
-                (void)supervisor_status_read(dir, &status);
-                conclude(entry->d_name, &status);
+static int on_arrival(sd_event_source *source, const struct inotify_event *event, void *userdata) {
+        (void)source;
+        if (event->mask & IN_Q_OVERFLOW)
+                supervisors_scan(userdata);
+        else if (event->len > 0 && event->name[0] != '.')
+                (void)supervisors_look(userdata, event->name);
+        return 0;
+}
+
+int supervisors_new(sd_event *loop, struct supervisors **ret, struct st_error **err) {
+        struct supervisors *supervisors = NEW(struct supervisors);
+        _cleanup_free_ char *jobs = path_join(path_run_dir(), "jobs");
+        int r = io_make_directories(jobs, 0700);
+
+        if (r < 0)
+                st_error_errno(err, r, "cannot make %s", jobs);
+        else {
+                r = sd_event_add_inotify(loop, &supervisors->arrival, jobs, IN_CREATE | IN_MOVED_TO | IN_ONLYDIR,
+                                         on_arrival, supervisors);
+                if (r < 0)
+                        st_error_errno(err, r, "cannot watch %s", jobs);
         }
+        if (r < 0) {
+                free(supervisors);
+                return r;
+        }
+        supervisors->loop = sd_event_ref(loop);
+        *ret = supervisors;
+        return 0;
+}
+
+/** What a worker left that died on its way to become a supervisor. @return whether it was that, and is gone */
+static bool drop_infant(struct supervised *supervised) {
+        _cleanup_free_ char *dir = supervisors_directory(supervised->id);
+        struct supervisor_status status;
+
+        if (is_directory(supervised->id) &&
+            (clock_ms() < supervised->born_ms + INFANT_MAX_MS || supervisor_status_read(dir, &status) != -ENOENT))
+                return false;
+        (void)io_remove_tree(dir);
+        supervised_free(supervised);
+        return true;
+}
+
+size_t supervisors_settle_all(struct supervisors *supervisors) {
+        size_t unsettled = 0;
+
+        for (struct supervised *next, *at = supervisors->list; at; at = next) {
+                bool was_complete = at->complete;
+
+                next = at->next;
+                if (refresh(at))
+                        unsettled += !at->settled;
+                else if (!was_complete && is_listed(supervisors, at)) /* it may be freed */
+                        unsettled += !drop_infant(at);
+        }
+        return unsettled;
+}
+
+const struct record *supervisors_find_pid(struct supervisors *supervisors, pid_t pid) {
+        const struct record *found = NULL;
+
+        for (const struct supervised *at = supervisors->list; at; at = at->next)
+                if (at->complete && at->record.status.pid == pid &&
+                    (!found || at->record.status.start_time >= found->status.start_time))
+                        found = &at->record;
+        return found;
 }
 
 void supervisors_status(const struct supervisors *supervisors, Stasis__V1__StatusResp *resp) {
         for (const struct supervised *at = supervisors->list; at; at = at->next) {
+                if (!at->complete)
+                        continue;
                 Stasis__V1__Operation *operation = message_new(&stasis__v1__operation__descriptor);
 
                 operation->id = xstrdup(at->id);
                 operation->kind = xstrdup("supervisor");
-                operation->target = xasprintf("process %d", at->status.pid);
+                operation->target = at->jid ? xasprintf("job %s, process %d", at->jid, at->record.status.pid)
+                                            : xasprintf("process %d", at->record.status.pid);
                 operation->has_pid = operation->has_started = 1;
-                operation->pid = (uint32_t)at->status.pid;
-                operation->started = (uint64_t)at->status.time;
+                operation->pid = (uint32_t)at->record.status.pid;
+                operation->started = (uint64_t)at->record.status.time;
                 message_append(&resp->n_supervisors, &resp->supervisors, operation);
         }
 }

@@ -13,6 +13,7 @@
 #include <stasis/log.h>
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/io.h"
 #include "base/logger.h"
 #include "base/memory.h"
@@ -20,6 +21,7 @@
 #include "base/path.h"
 #include "base/text.h"
 #include "daemon/channel.h"
+#include "engine/dump_info.h"
 #include "engine/engine.h"
 #include "engine/operation.h"
 #include "engine/settings.h"
@@ -28,6 +30,9 @@
 /* A task holds a request (16 MiB at most) and the configuration. */
 #define TASK_MAX (32u << 20)
 
+/* With RunReq.WaitFirstMaster what ended keeps its output so long for the first who attaches. */
+#define LINGER_MS 10000
+
 struct worker {
         Stasis__Worker__Task *task;
         struct st_arguments *config;
@@ -35,9 +40,10 @@ struct worker {
         pthread_mutex_t send_lock;
         pthread_t control;
         int cancel_fd; /* eventfd: set by the control thread */
-        struct engine_restored restored;
-        bool controlled;  /* the control thread runs */
-        char *output_log; /* where a terminal's output goes */
+        struct engine_started started;
+        bool controlled;                        /* the control thread runs */
+        bool linger;                            /* the first who attaches is to get all output */
+        Stasis__V1__CheckpointInfo *checkpoint; /* of a dump */
 };
 
 static void worker_send(struct worker *worker, const Stasis__Worker__Report *report) {
@@ -71,12 +77,13 @@ static void *control_main(void *userdata) {
         struct worker *worker = userdata;
         int32_t reason = ECANCELED;
         uint64_t one = 1;
-        bool restoring = worker->task->operation == STASIS__WORKER__OPERATION_KIND__RESTORE;
+        bool starting = worker->task->operation == STASIS__WORKER__OPERATION_KIND__RESTORE ||
+                        worker->task->operation == STASIS__WORKER__OPERATION_KIND__RUN;
 
-        /* A restore whose daemon is gone goes on: what it restores is wanted, and becomes the supervisor's. */
+        /* A restore or run whose daemon is gone goes on: what it starts is wanted, and becomes the supervisor's. */
         if (io_read_full(WORKER_SOCKET_FD, &reason, sizeof(reason)) < 0) {
                 reason = ECANCELED;
-                if (restoring)
+                if (starting)
                         return NULL;
         }
         operation_set_cancel_reason(worker->operation, reason);
@@ -88,9 +95,14 @@ static int run_dump(struct worker *worker, ProtobufCMessage **ret, struct st_err
         _cleanup_(message_freep) Daemon__DumpReq *req =
                 daemon__dump_req__unpack(NULL, worker->task->request.len, worker->task->request.data);
         Daemon__DumpResp *resp = message_new(&daemon__dump_resp__descriptor);
+        uint64_t begin = clock_ns();
+        int r;
 
         *ret = &resp->base;
-        return req ? engine_dump(worker->operation, req, resp, err) : st_error_set(err, EBADMSG, "bad request");
+        r = req ? engine_dump(worker->operation, req, resp, err) : st_error_set(err, EBADMSG, "bad request");
+        if (r >= 0 && resp->n_paths > 0)
+                worker->checkpoint = dump_info(worker->operation, req, resp, (clock_ns() - begin) / 1000);
+        return r;
 }
 
 static int run_freezer(struct worker *worker, ProtobufCMessage **ret, struct st_error **err) {
@@ -106,17 +118,13 @@ static int run_freezer(struct worker *worker, ProtobufCMessage **ret, struct st_
                        : engine_unfreeze(worker->operation, req, resp, err);
 }
 
-/** The output of a job on a terminal of its own goes to --out, else to a file of ours, which is told. */
-static void choose_output_log(struct worker *worker, const Daemon__RestoreReq *req, Daemon__RestoreResp *resp) {
-        if (!isempty(req->log)) {
-                worker->output_log = path_absolute(req->log);
-                return;
-        }
-        worker->output_log = xasprintf("%s/output-%s.log", path_log_dir(), worker->task->id);
+/** The output of what is on a terminal of its own, and nobody asked to attach to, goes to a file, which is told. */
+static void choose_output_log(struct worker *worker, Daemon__RestoreResp *resp) {
+        worker->started.log = xasprintf("%s/output-%s.log", path_log_dir(), worker->task->id);
         (void)io_make_directories(path_log_dir(), 0700);
         message_append(&resp->n_messages, &resp->messages,
                        xasprintf("process %u is on a terminal of its own; its output goes to %s", resp->pid,
-                                 worker->output_log));
+                                 worker->started.log));
 }
 
 static int run_restore(struct worker *worker, ProtobufCMessage **ret, struct st_error **err) {
@@ -126,13 +134,30 @@ static int run_restore(struct worker *worker, ProtobufCMessage **ret, struct st_
         int r;
 
         *ret = &resp->base;
-        r = req ? engine_restore(worker->operation, req, resp, &worker->restored, err)
+        r = req ? engine_restore(worker->operation, req, resp, &worker->started, err)
                 : st_error_set(err, EBADMSG, "bad request");
         if (r < 0)
                 return r;
-        if (worker->restored.terminal >= 0)
-                choose_output_log(worker, req, resp);
+        worker->linger = req->waitfirstmaster;
+        if (engine_started_has_stdio(&worker->started) && !worker->started.log && !req->attachable)
+                choose_output_log(worker, resp);
         return 0;
+}
+
+static int run_run(struct worker *worker, ProtobufCMessage **ret, struct st_error **err) {
+        _cleanup_(message_freep) Daemon__RunReq *req =
+                daemon__run_req__unpack(NULL, worker->task->request.len, worker->task->request.data);
+        Daemon__RunResp *resp = message_new(&daemon__run_resp__descriptor);
+
+        *ret = &resp->base;
+        if (!req)
+                return st_error_set(err, EBADMSG, "bad request");
+        worker->linger = req->waitfirstmaster;
+        if (worker->task->job)
+                message_set_string(&resp->jid, worker->task->job->jid);
+        return worker->task->operation == STASIS__WORKER__OPERATION_KIND__RUN
+                       ? engine_run(worker->operation, req, resp, &worker->started, err)
+                       : engine_manage(worker->operation, req, resp, &worker->started, err);
 }
 
 static int run_query(struct worker *worker, ProtobufCMessage **ret, struct st_error **err) {
@@ -174,10 +199,14 @@ static int (*const runners[])(struct worker *, ProtobufCMessage **, struct st_er
         [STASIS__WORKER__OPERATION_KIND__RELOAD_PLUGINS] = run_reload_plugins,
         [STASIS__WORKER__OPERATION_KIND__FREEZE] = run_freezer,
         [STASIS__WORKER__OPERATION_KIND__UNFREEZE] = run_freezer,
+        [STASIS__WORKER__OPERATION_KIND__RUN] = run_run,
+        [STASIS__WORKER__OPERATION_KIND__MANAGE] = run_run,
 };
 
 /** The frame with the result; malloc'ed. */
-static uint8_t *pack_result(int r, struct st_error *error, const ProtobufCMessage *response, size_t *ret_size) {
+static uint8_t *pack_result(const struct worker *worker, int r, struct st_error *error,
+                            const ProtobufCMessage *response, size_t *ret_size) {
+        Stasis__Worker__StartedProcess process = STASIS__WORKER__STARTED_PROCESS__INIT;
         Stasis__Worker__Result result = STASIS__WORKER__RESULT__INIT;
         Stasis__Worker__Report report = STASIS__WORKER__REPORT__INIT;
         _cleanup_free_ uint8_t *packed = NULL;
@@ -190,14 +219,58 @@ static uint8_t *pack_result(int r, struct st_error *error, const ProtobufCMessag
                 result.has_response = 1;
                 packed = message_pack(response, &result.response.len);
                 result.response.data = packed;
+                result.checkpoint = worker->checkpoint;
+        }
+        if (r >= 0 && worker->started.pid > 0) {
+                process.has_pid = process.has_starttime = 1;
+                process.pid = (uint32_t)worker->started.pid;
+                process.starttime = worker->started.start_time;
+                result.process = &process;
         }
         report.kind_case = STASIS__WORKER__REPORT__KIND_RESULT;
         report.result = &result;
         return channel_pack(&report, ret_size);
 }
 
+/** The record of a job says what it is, so that a daemon without its database knows: stasis.v1.JobSpec, packed. */
+static int write_job(const struct worker *worker, const char *dir, struct st_error **err) {
+        _cleanup_free_ char *path = path_join(dir, "job");
+        _cleanup_free_ uint8_t *packed = NULL;
+        size_t size;
+        int r;
+
+        if (!worker->task->job)
+                return 0;
+        packed = message_pack(&worker->task->job->base, &size);
+        r = io_replace_file(path, packed, size, 0600, false);
+        return r < 0 ? st_error_errno(err, r, "cannot write %s", path) : 0;
+}
+
+/** Hands a descriptor over the exec. */
+static void pass_fd(struct strv *argv, const char *name, int fd) {
+        if (fd < 0)
+                return;
+        strv_addf(argv, "--%s=%d", name, fd);
+        (void)io_set_cloexec(fd, false);
+}
+
+static void add_stdio(const struct worker *worker, struct strv *argv) {
+        const struct st_stdio *stdio = &worker->started.stdio;
+
+        pass_fd(argv, "terminal", stdio->terminal);
+        if (stdio->terminal < 0) {
+                pass_fd(argv, "stdin", stdio->in);
+                pass_fd(argv, "stdout", stdio->out);
+                pass_fd(argv, "stderr", stdio->err);
+        }
+        if (engine_started_has_stdio(&worker->started) && worker->started.log)
+                strv_addf(argv, "--log=%s", worker->started.log);
+        if (engine_started_has_stdio(&worker->started) && worker->linger)
+                strv_addf(argv, "--linger=%d", LINGER_MS);
+}
+
 /**
- * Becomes the supervisor of what was restored; does not return when that works. The record's directory exists before,
+ * Becomes the supervisor of what was started; does not return when that works. The record's directory exists before,
  * and the answer goes out after the supervisor has written the record.
  */
 static int become_supervisor(struct worker *worker, int answer_fd, struct st_error **err) {
@@ -211,25 +284,23 @@ static int become_supervisor(struct worker *worker, int answer_fd, struct st_err
         r = io_make_directories(dir, 0700);
         if (r < 0)
                 return st_error_errno(err, r, "cannot make %s", dir);
+        r = write_job(worker, dir, err);
+        if (r < 0)
+                return r;
         strv_add(&argv, "stasis-supervisor");
         strv_addf(&argv, "--dir=%s", dir);
-        strv_addf(&argv, "--pid=%d", worker->restored.pid);
-        strv_addf(&argv, "--child=%d", worker->restored.child);
-        strv_addf(&argv, "--answer=%d", answer_fd);
-        strv_addf(&argv, "--socket=%d", WORKER_SOCKET_FD);
-        (void)io_set_cloexec(answer_fd, false);
-        if (worker->restored.terminal >= 0) {
-                strv_addf(&argv, "--terminal=%d", worker->restored.terminal);
-                strv_addf(&argv, "--log=%s", worker->output_log);
-                (void)io_set_cloexec(worker->restored.terminal, false);
-        }
+        strv_addf(&argv, "--pid=%d", worker->started.pid);
+        strv_addf(&argv, "--child=%d", worker->started.child);
+        pass_fd(&argv, "answer", answer_fd);
+        pass_fd(&argv, "socket", WORKER_SOCKET_FD);
+        add_stdio(worker, &argv);
         /* Its end may come while we exec: the signal must wait for the supervisor. */
         sigemptyset(&set);
         sigaddset(&set, SIGCHLD);
         sigprocmask(SIG_BLOCK, &set, NULL);
         execv(program, argv.items);
         r = -errno;
-        (void)rmdir(dir);
+        (void)io_remove_tree(dir);
         return st_error_errno(err, r, "cannot start %s", program);
 }
 
@@ -244,16 +315,16 @@ static void stop_control(struct worker *worker) {
 
 static void finish(struct worker *worker, int r, struct st_error *error, const ProtobufCMessage *response) {
         size_t size;
-        _cleanup_free_ uint8_t *frame = pack_result(r, error, response, &size);
+        _cleanup_free_ uint8_t *frame = pack_result(worker, r, error, response, &size);
 
-        if (r >= 0 && worker->restored.child > 0) {
+        if (r >= 0 && worker->started.child > 0) {
                 _cleanup_error_ struct st_error *problem = NULL;
                 _cleanup_close_ int answer = io_memfd("answer", frame, size);
 
                 /* The operation ends here; its directory must not outlive the exec. */
                 worker->operation = operation_free(worker->operation);
                 if (answer < 0 || become_supervisor(worker, answer, &problem) < 0)
-                        st_log_error("process %d runs without a supervisor: %s", worker->restored.pid,
+                        st_log_error("process %d runs without a supervisor: %s", worker->started.pid,
                                      problem ? st_error_message(problem) : "no memory file");
         }
         pthread_mutex_lock(&worker->send_lock);
@@ -290,6 +361,8 @@ static int prepare(struct worker *worker, struct st_error **err) {
                 .gid = worker->task->gid,
                 .client = (pid_t)worker->task->pid,
                 .privileged = worker->task->privileged,
+                .job = worker->task->job,
+                .job_record = worker->task->jobrecord,
                 .cancel_fd = worker->cancel_fd,
                 .report = on_report,
                 .userdata = worker,
@@ -308,7 +381,7 @@ static int prepare(struct worker *worker, struct st_error **err) {
 }
 
 int worker_main(void) {
-        struct worker worker = { .send_lock = PTHREAD_MUTEX_INITIALIZER, .restored.terminal = -EBADF };
+        struct worker worker = { .send_lock = PTHREAD_MUTEX_INITIALIZER, .started = ENGINE_STARTED_NULL };
         _cleanup_error_ struct st_error *error = NULL;
         _cleanup_(message_freep) ProtobufCMessage *response = NULL;
         struct stat st;
@@ -327,13 +400,12 @@ int worker_main(void) {
         if (r >= 0)
                 r = runners[worker.task->operation](&worker, &response, &error);
         stop_control(&worker);
-        if (worker.restored.child > 0)
-                (void)io_set_cloexec(WORKER_SOCKET_FD, false);
         finish(&worker, r, error, response);
 
         operation_free(worker.operation);
         arguments_free(worker.config);
         message_freep(&worker.task);
-        free(worker.output_log);
+        message_freep(&worker.checkpoint);
+        engine_started_clear(&worker.started);
         return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }

@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "daemon/workers.h"
 
-#include <signal.h>
-#include <sys/pidfd.h>
-#include <sys/socket.h>
+#include <sys/random.h>
 #include <time.h>
 
 #include <jansson.h>
@@ -17,51 +15,84 @@
 #include "base/messages.h"
 #include "base/options.h"
 #include "base/path.h"
-#include "base/spawn.h"
-#include "base/text.h"
-#include "daemon/channel.h"
-#include "daemon/worker.h"
+#include "daemon/workers_private.h"
 #include "engine/work_dir.h"
 
 #define CLEAN_EVERY_US 200000
 #define PATIENCE_MAX_S 86400
+#define HEAVY_PER_CORE 2
 
-struct worker {
-        struct workers *workers;
-        struct worker *next, **link; /* in workers->running */
-        char *id, *work_dir, *target, *caller;
-        const char *kind;
-        Stasis__Worker__OperationKind operation;
-        uid_t uid;
-        time_t started;
-        uint64_t started_usec; /* of the loop's CLOCK_MONOTONIC */
-        pid_t pid;
-        int pidfd, socket;
-        sd_event_source *io;
-        sd_event_source *patience; /* from its cancelling on; at its end it is killed */
-        struct channel_buffer input;
-        struct worker_events events;
-        void *userdata;
-        Stasis__V1__Profile *profile;
-        char *adapter, *plugin;         /* where it is, for the message of a crash */
-        Stasis__Worker__Result *result; /* once it came */
-        Stasis__Worker__Report *result_report;
-        bool closed, exited;
-        bool deaf; /* it was killed for not reacting to its cancelling */
-        int status;
-};
+bool worker_is_heavy(const struct worker *worker) {
+        return worker->task.kind == STASIS__WORKER__OPERATION_KIND__DUMP ||
+               worker->task.kind == STASIS__WORKER__OPERATION_KIND__RESTORE;
+}
 
-struct workers {
-        sd_event *loop;
-        char *config; /* JSON */
-        enum st_log_level log_level;
-        uint64_t patience_us; /* how long a cancelled worker may roll back */
-        struct worker *running;
-        size_t n;
-        unsigned sequence;
-        sd_event_source *timer; /* while there are stale work directories */
-        struct strv stale;      /* work directories that were still in use when their worker died */
-};
+uint64_t workers_now_usec(const struct workers *workers) {
+        uint64_t now = 0;
+
+        (void)sd_event_now(workers->loop, CLOCK_MONOTONIC, &now);
+        return now;
+}
+
+/* IDs name records, which outlive a daemon: the next one, maybe in the same second, must not use one again. */
+static unsigned first_sequence(void) {
+        unsigned number;
+
+        if (getrandom(&number, sizeof(number), GRND_NONBLOCK) != sizeof(number))
+                number = (unsigned)getpid();
+        return number % 1000000;
+}
+
+static size_t heavy_max(void) {
+        long cores = sysconf(_SC_NPROCESSORS_ONLN);
+
+        return HEAVY_PER_CORE * (size_t)(cores > 0 ? cores : 1);
+}
+
+/** Is an operation on the same job before it? */
+static bool has_predecessor(const struct worker *worker) {
+        for (const struct worker *at = worker->workers->list; worker->task.jid && at != worker; at = at->next)
+                if (at->task.jid && streq(at->task.jid, worker->task.jid))
+                        return true;
+        return false;
+}
+
+static bool may_begin(const struct worker *worker) {
+        const struct workers *workers = worker->workers;
+
+        return (worker_is_heavy(worker) ? workers->heavy < workers->heavy_max : workers->light < WORKERS_LIGHT_MAX) &&
+               !has_predecessor(worker);
+}
+
+void workers_kick(struct workers *workers) {
+        (void)sd_event_source_set_enabled(workers->turn, SD_EVENT_ONESHOT);
+}
+
+/** Ends or begins one that is queued. @return whether there was one; the list may then be another */
+static bool take_turn(struct workers *workers) {
+        for (struct worker *worker = workers->list; worker; worker = worker->next) {
+                struct st_error *error = NULL;
+
+                if (!worker->queued)
+                        continue;
+                if (worker->cancelled)
+                        st_error_set(&error, worker->cancelled, "cancelled while it waited for other operations");
+                else if (!may_begin(worker))
+                        continue;
+                else if (worker_launch(worker, &error) >= 0)
+                        return true;
+                worker_end(worker, error);
+                return true;
+        }
+        return false;
+}
+
+static int on_turn(sd_event_source *source, void *userdata) {
+        (void)source;
+        while (take_turn(userdata))
+                ;
+        return 0;
+}
 
 /** Whoever still uses them is maybe no child of ours, whose end we would be told: so they are looked at again. */
 static void clean_later(struct workers *workers) {
@@ -101,13 +132,22 @@ int workers_new(sd_event *loop, const struct st_arguments *config, struct worker
         if (patience < 1 || patience > PATIENCE_MAX_S)
                 return st_error_set(err, EINVAL, "Cancel.KillAfter must be 1 to %d seconds", PATIENCE_MAX_S);
         workers = NEW(struct workers);
-        workers->log_level = log_level;
+        workers->log_level = (int)log_level;
+        workers->tail = &workers->list;
+        workers->heavy_max = heavy_max();
+        workers->sequence = first_sequence();
         json = arguments_to_json(config);
         int r = sd_event_add_time_relative(loop, &workers->timer, CLOCK_MONOTONIC, 0, 0, on_timer, workers);
         if (r >= 0)
                 r = sd_event_source_set_enabled(workers->timer, SD_EVENT_OFF);
+        if (r >= 0)
+                r = sd_event_add_defer(loop, &workers->turn, on_turn, workers);
+        if (r >= 0)
+                r = sd_event_source_set_enabled(workers->turn, SD_EVENT_OFF);
         if (r < 0) {
                 json_decref(json);
+                sd_event_source_disable_unref(workers->timer);
+                sd_event_source_disable_unref(workers->turn);
                 free(workers);
                 return st_error_errno(err, r, "cannot make a timer");
         }
@@ -119,36 +159,13 @@ int workers_new(sd_event *loop, const struct st_arguments *config, struct worker
         return 0;
 }
 
-static void worker_free(struct worker *worker) {
-        *worker->link = worker->next;
-        if (worker->next)
-                worker->next->link = worker->link;
-        worker->workers->n--;
-
-        sd_event_source_disable_unref(worker->io);
-        sd_event_source_disable_unref(worker->patience);
-        if (worker->socket >= 0)
-                close(worker->socket);
-        if (worker->pidfd >= 0)
-                close(worker->pidfd);
-        channel_buffer_clear(&worker->input);
-        message_freep(&worker->profile);
-        message_freep(&worker->result_report);
-        free(worker->adapter);
-        free(worker->plugin);
-        free(worker->id);
-        free(worker->work_dir);
-        free(worker->target);
-        free(worker->caller);
-        free(worker);
-}
-
 struct workers *workers_free(struct workers *workers) {
         if (!workers)
                 return NULL;
-        while (workers->running)
-                worker_free(workers->running);
+        while (workers->list)
+                worker_free(workers->list);
         sd_event_source_disable_unref(workers->timer);
+        sd_event_source_disable_unref(workers->turn);
         strv_clear(&workers->stale);
         sd_event_unref(workers->loop);
         free(workers->config);
@@ -156,145 +173,9 @@ struct workers *workers_free(struct workers *workers) {
         return NULL;
 }
 
-static uint64_t now_usec(const struct workers *workers) {
-        uint64_t now = 0;
-
-        (void)sd_event_now(workers->loop, CLOCK_MONOTONIC, &now);
-        return now;
-}
-
-/** Why a worker that sent no result is gone. */
-static void death_error(const struct worker *worker, struct st_error **err) {
-        _cleanup_free_ char *how = spawn_describe_status(worker->status);
-
-        if (!isempty(worker->plugin))
-                st_error_set(err, EPROTO, "worker %s in plugin %s, adapter %s", how, worker->plugin, worker->adapter);
-        else if (!isempty(worker->adapter))
-                st_error_set(err, EPROTO, "worker %s in adapter %s", how, worker->adapter);
-        else
-                st_error_set(err, EPROTO, "worker %s", how);
-        if (worker->deaf)
-                st_error_wrap(err, "it did not react to being cancelled");
-        st_error_wrap(err, "%s of %s failed", worker->kind, worker->target);
-        if (!isempty(worker->plugin))
-                st_error_hint(err, "update or remove the plugin");
-        else
-                st_error_hint(err, "see the daemon's log");
-}
-
-/** Who asked, for what, how it ended, how long it took: one line for each operation. */
-static void log_end(const struct worker *worker, struct st_error *error) {
-        double ms = (double)(now_usec(worker->workers) - worker->started_usec) / 1000;
-
-        if (error)
-                st_log_warning("%s %s of %s: %s; after %.1f ms, for %s", worker->kind, worker->id, worker->target,
-                               st_error_message(error), ms, worker->caller);
-        else
-                st_log_info("%s %s of %s: done in %.1f ms, for %s", worker->kind, worker->id, worker->target, ms,
-                            worker->caller);
-}
-
-static void worker_end(struct worker *worker) {
-        _cleanup_error_ struct st_error *error = NULL;
-        const ProtobufCBinaryData *response = NULL;
-        struct workers *workers = worker->workers;
-
-        if (!worker->result)
-                death_error(worker, &error);
-        else if (worker->result->has_number && worker->result->number != 0)
-                st_error_set(&error, worker->result->number, "%s", worker->result->message ?: "unknown error");
-        else
-                response = &worker->result->response;
-
-        if (work_dir_clean(worker->work_dir) == -EBUSY)
-                strv_add(&workers->stale, worker->work_dir);
-        log_end(worker, error);
-        worker->events.end(response, worker->profile, error, worker->userdata);
-        worker_free(worker);
-}
-
-/**
- * The end is known when the result is here (a restore's worker lives on as the supervisor), or the process is gone and
- * its socket read to the end.
- */
-static void worker_check_end(struct worker *worker) {
-        if (worker->result || (worker->exited && worker->closed))
-                worker_end(worker);
-}
-
-static void send_event(struct worker *worker, Stasis__Worker__Report *report) {
-        Stasis__V1__Event event = STASIS__V1__EVENT__INIT;
-
-        if (report->kind_case == STASIS__WORKER__REPORT__KIND_PROGRESS) {
-                event.kind_case = STASIS__V1__EVENT__KIND_PROGRESS;
-                event.progress = report->progress;
-        } else {
-                event.kind_case = STASIS__V1__EVENT__KIND_LOG;
-                event.log = report->log;
-        }
-        if (worker->events.event)
-                worker->events.event(&event, worker->userdata);
-}
-
-static void on_report(struct worker *worker, Stasis__Worker__Report *report) {
-        switch (report->kind_case) {
-        case STASIS__WORKER__REPORT__KIND_LOG:
-                st_log((enum st_log_level)report->log->level, "%s %s: %s", worker->kind, worker->id,
-                       report->log->text ?: "");
-                send_event(worker, report);
-                break;
-        case STASIS__WORKER__REPORT__KIND_PROGRESS:
-                send_event(worker, report);
-                break;
-        case STASIS__WORKER__REPORT__KIND_POSITION:
-                message_set_string(&worker->adapter, report->position->adapter);
-                message_set_string(&worker->plugin, report->position->plugin);
-                break;
-        case STASIS__WORKER__REPORT__KIND_SPAN:
-                message_append(&worker->profile->n_spans, &worker->profile->spans, report->span);
-                report->span = NULL;
-                report->kind_case = STASIS__WORKER__REPORT__KIND__NOT_SET;
-                break;
-        case STASIS__WORKER__REPORT__KIND_RESULT:
-                worker->result = report->result;
-                worker->result_report = report;
-                return; /* kept */
-        default:
-                break;
-        }
-        message_freep(&report);
-}
-
-static void worker_lost(struct worker *worker) {
-        worker->closed = true;
-        sd_event_source_disable_unref(worker->io);
-        worker->io = NULL;
-}
-
-static int on_socket(sd_event_source *source, int fd, uint32_t events, void *userdata) {
-        struct worker *worker = userdata;
-        Stasis__Worker__Report *report;
-        ssize_t n;
-        int r;
-
-        (void)source;
-        (void)events;
-        n = channel_receive(&worker->input, fd);
-        if (n == -EAGAIN)
-                return 0;
-        while (n > 0 && !worker->result && (r = channel_next(&worker->input, &report)) != 0) {
-                if (r < 0) {
-                        st_log_error("%s %s: its worker sends garbage", worker->kind, worker->id);
-                        (void)pidfd_send_signal(worker->pidfd, SIGKILL, NULL, 0);
-                        n = 0;
-                        break;
-                }
-                on_report(worker, report);
-        }
-        if (n <= 0)
-                worker_lost(worker);
-        worker_check_end(worker);
-        return 0;
+void workers_set_limit_nofile(struct workers *workers, const struct rlimit *limit) {
+        workers->has_limit = true;
+        workers->limit_nofile = *limit;
 }
 
 void workers_clean_stale(struct workers *workers) {
@@ -303,8 +184,8 @@ void workers_clean_stale(struct workers *workers) {
 }
 
 void workers_child_ended(struct workers *workers, pid_t pid, int status) {
-        for (struct worker *worker = workers->running; worker; worker = worker->next)
-                if (worker->pid == pid) {
+        for (struct worker *worker = workers->list; worker; worker = worker->next)
+                if (!worker->queued && worker->pid == pid) {
                         worker->exited = true;
                         worker->status = status;
                         worker_check_end(worker);
@@ -313,126 +194,51 @@ void workers_child_ended(struct workers *workers, pid_t pid, int status) {
         clean_stale(workers);
 }
 
-static uint8_t *pack_task(const struct worker *worker, const struct worker_task *task, size_t *ret_size) {
-        Stasis__Worker__Task message = STASIS__WORKER__TASK__INIT;
+size_t workers_queued(const struct workers *workers) {
+        size_t n = 0;
 
-        message.has_operation = message.has_request = message.has_uid = message.has_gid = message.has_pid = 1;
-        message.has_loglevel = message.has_privileged = 1;
-        message.operation = task->kind;
-        message.request.data = task->request;
-        message.request.len = task->request_size;
-        message.config = worker->workers->config;
-        message.workdir = worker->work_dir;
-        message.id = worker->id;
-        message.uid = task->uid;
-        message.gid = task->gid;
-        message.pid = (uint32_t)task->pid;
-        message.privileged = task->privileged;
-        message.loglevel = (int32_t)worker->workers->log_level;
-        return message_pack(&message.base, ret_size);
+        for (const struct worker *worker = workers->list; worker; worker = worker->next)
+                n += worker->queued;
+        return n;
 }
 
-static int spawn_worker(struct worker *worker, const struct worker_task *task, struct st_error **err) {
-        static char *const argv[] = { (char *)"stasis", (char *)"worker", NULL };
-        _cleanup_free_ uint8_t *packed = NULL;
-        _cleanup_close_ int memory = -EBADF, theirs = -EBADF;
-        int pair[2], r;
-        size_t size;
-
-        packed = pack_task(worker, task, &size);
-        memory = io_memfd("stasis-task", packed, size);
-        if (memory < 0)
-                return st_error_errno(err, memory, "cannot make a memory file for a task");
-        r = io_socketpair(pair);
-        if (r < 0)
-                return st_error_errno(err, r, "cannot make a socket for a worker");
-        worker->socket = pair[0];
-        theirs = pair[1];
-        (void)io_set_nonblocking(worker->socket, true);
-
-        const struct spawn_fd fds[] = {
-                { .fd = STDERR_FILENO, .number = STDERR_FILENO },
-                { .fd = theirs, .number = WORKER_SOCKET_FD },
-                { .fd = memory, .number = WORKER_TASK_FD },
-        };
-        const struct spawn spawn = {
-                /* Our own binary even when the file was replaced by an upgrade. */
-                .path = "/proc/self/exe", .argv = argv, .fds = fds, .n_fds = ELEMENTSOF(fds), .new_session = true,
-        };
-        worker->pid = spawn_start(&spawn, &worker->pidfd, err);
-        return worker->pid < 0 ? (int)worker->pid : 0;
+void workers_on_end(struct workers *workers, void (*ended)(const struct worker_ended *ended, void *userdata),
+                    void *userdata) {
+        workers->ended = ended;
+        workers->ended_userdata = userdata;
 }
 
-int workers_start(struct workers *workers, struct worker_task *task, const struct worker_events *events, void *userdata,
-                  struct worker **ret, struct st_error **err) {
+struct worker *workers_start(struct workers *workers, struct worker_task *task, const struct worker_events *events,
+                             void *userdata) {
         struct worker *worker = NEW(struct worker);
-        _cleanup_free_ uint8_t *request = TAKE_PTR(task->request);
-        int r;
 
         worker->workers = workers;
-        worker->next = workers->running;
-        worker->link = &workers->running;
-        if (worker->next)
-                worker->next->link = &worker->next;
-        workers->running = worker;
+        worker->link = workers->tail;
+        *workers->tail = worker;
+        workers->tail = &worker->next;
         workers->n++;
 
         worker->id = xasprintf("%llx-%u", (unsigned long long)time(NULL), ++workers->sequence);
-        worker->target = TAKE_PTR(task->target);
-        worker->caller = TAKE_PTR(task->caller);
-        worker->kind = task->kind_name;
-        worker->operation = task->kind;
-        worker->uid = task->uid;
+        worker->task = *task;
+        *task = (struct worker_task){ .kind = task->kind };
+        worker->queued = true;
         worker->started = time(NULL);
-        worker->started_usec = now_usec(workers);
+        worker->started_usec = workers_now_usec(workers);
         worker->pidfd = worker->socket = -EBADF;
         worker->events = *events;
         worker->userdata = userdata;
         worker->profile = message_new(&stasis__v1__profile__descriptor);
-
-        task->request = request;
-        r = work_dir_new(&worker->work_dir, err);
-        if (r >= 0)
-                r = spawn_worker(worker, task, err);
-        if (r >= 0) {
-                r = sd_event_add_io(workers->loop, &worker->io, worker->socket, EPOLLIN, on_socket, worker);
-                if (r < 0)
-                        st_error_errno(err, r, "cannot watch a worker");
-        }
-        task->request = NULL;
-        if (r < 0) {
-                if (worker->work_dir)
-                        (void)io_remove_tree(worker->work_dir);
-                worker_free(worker);
-                return r;
-        }
-        st_log_info("%s %s of %s, for %s", worker->kind, worker->id, worker->target, worker->caller);
-        *ret = worker;
-        return 0;
-}
-
-/** Its target lives: CRIU rolls back when nobody takes its stream any more, and a plugin's dump has a guard. */
-static int on_patience(sd_event_source *source, uint64_t usec, void *userdata) {
-        struct worker *worker = userdata;
-
-        (void)source;
-        (void)usec;
-        st_log_warning("%s %s: its worker %d did not react to being cancelled, and is killed", worker->kind, worker->id,
-                       (int)worker->pid);
-        worker->deaf = true;
-        (void)pidfd_send_signal(worker->pidfd, SIGKILL, NULL, 0);
-        return 0;
+        workers_kick(workers);
+        return worker;
 }
 
 void worker_cancel(struct worker *worker, int number) {
-        int32_t reason = number;
-
-        /* A worker that does not read any more is at its end. */
-        if (worker->socket >= 0)
-                (void)send(worker->socket, &reason, sizeof(reason), MSG_NOSIGNAL | MSG_DONTWAIT);
-        if (!worker->patience && sd_event_add_time_relative(worker->workers->loop, &worker->patience, CLOCK_MONOTONIC,
-                                                            worker->workers->patience_us, 0, on_patience, worker) < 0)
-                st_log_warning("%s %s: cannot make a timer", worker->kind, worker->id);
+        if (!worker->queued) {
+                worker_tell(worker, number);
+                return;
+        }
+        worker->cancelled = number;
+        workers_kick(worker->workers);
 }
 
 const char *worker_id(const struct worker *worker) {
@@ -440,10 +246,10 @@ const char *worker_id(const struct worker *worker) {
 }
 
 int workers_cancel(struct workers *workers, const char *id, uid_t uid, struct st_error **err) {
-        for (struct worker *worker = workers->running; worker; worker = worker->next) {
+        for (struct worker *worker = workers->list; worker; worker = worker->next) {
                 if (!streq(worker->id, id))
                         continue;
-                if (uid != 0 && uid != worker->uid)
+                if (uid != 0 && uid != worker->task.uid)
                         return st_error_set(err, EPERM, "operation %s was asked for by another user", id);
                 worker_cancel(worker, ECANCELED);
                 return 0;
@@ -452,8 +258,9 @@ int workers_cancel(struct workers *workers, const char *id, uid_t uid, struct st
 }
 
 void workers_cancel_all(struct workers *workers) {
-        for (struct worker *worker = workers->running; worker; worker = worker->next)
-                if (worker->operation != STASIS__WORKER__OPERATION_KIND__RESTORE)
+        for (struct worker *worker = workers->list; worker; worker = worker->next)
+                if (worker->queued || (worker->task.kind != STASIS__WORKER__OPERATION_KIND__RESTORE &&
+                                       worker->task.kind != STASIS__WORKER__OPERATION_KIND__RUN))
                         worker_cancel(worker, ECANCELED);
 }
 
@@ -461,17 +268,51 @@ size_t workers_count(const struct workers *workers) {
         return workers->n;
 }
 
+bool workers_have_job(const struct workers *workers, const char *jid) {
+        for (const struct worker *worker = workers->list; worker; worker = worker->next)
+                if (worker->task.jid && streq(worker->task.jid, jid))
+                        return true;
+        return false;
+}
+
+bool workers_have_stale_job(const struct workers *workers, const char *jid) {
+        for (size_t i = 0; i < workers->stale.n; i++) {
+                _cleanup_free_ char *path = path_join(workers->stale.items[i], WORK_DIR_JOB);
+                _cleanup_free_ char *text = io_read_line(path);
+
+                if (text && streq(text, jid))
+                        return true;
+        }
+        return false;
+}
+
+bool workers_have_work_dir(const struct workers *workers, const char *name) {
+        for (const struct worker *worker = workers->list; worker; worker = worker->next)
+                if (worker->work_dir && streq(path_name(worker->work_dir), name))
+                        return true;
+        return false;
+}
+
+bool workers_have_stale_work_dir(const struct workers *workers, const char *name) {
+        for (size_t i = 0; i < workers->stale.n; i++)
+                if (streq(path_name(workers->stale.items[i]), name))
+                        return true;
+        return false;
+}
+
 void workers_status(const struct workers *workers, Stasis__V1__StatusResp *resp) {
-        for (const struct worker *worker = workers->running; worker; worker = worker->next) {
+        for (const struct worker *worker = workers->list; worker; worker = worker->next) {
                 Stasis__V1__Operation *operation = message_new(&stasis__v1__operation__descriptor);
 
                 operation->id = xstrdup(worker->id);
-                operation->kind = xstrdup(worker->kind);
-                operation->target = xstrdup(worker->target);
-                operation->has_pid = operation->has_started = operation->has_uid = 1;
+                operation->kind = xstrdup(worker->task.kind_name);
+                operation->target = xstrdup(worker->task.target);
+                operation->has_started = operation->has_uid = 1;
+                operation->has_pid = !worker->queued;
+                operation->has_queued = operation->queued = worker->queued;
                 operation->pid = (uint32_t)worker->pid;
                 operation->started = (uint64_t)worker->started;
-                operation->uid = worker->uid;
+                operation->uid = worker->task.uid;
                 message_append(&resp->n_operations, &resp->operations, operation);
         }
 }

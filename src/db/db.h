@@ -2,8 +2,9 @@
 #pragma once
 
 /*
- * The database: jobs with their history, checkpoints, hosts. SQLite in WAL mode; one row is one fact. One thread; a call
- * takes well under a millisecond (nothing is synced but what db_checkpoint_ready() says).
+ * The database: jobs with their history, checkpoints, hosts. SQLite in WAL mode; one row is one fact. One thread; a
+ * call takes well under a millisecond: only db_checkpoint_begin() and db_checkpoint_ready() wait for the disk. One
+ * process has it at a time: while the daemon runs no other program can read it.
  *
  * Whatever is not known here is on the way: a job whose end is not recorded yet stands in its supervisor's record, a
  * checkpoint whose dump was interrupted is `writing`. So no call may be skipped because it "will come later".
@@ -35,8 +36,14 @@ static inline void db_closep(struct db **db) {
         *db = db_close(*db);
 }
 
-/** Why nothing can be written at present ("read-only file system", "no space left on device"), NULL: it can. */
-const char *db_problem(const struct db *db);
+/**
+ * Why nothing can be written at present ("read-only file system", "no space left on device"), NULL: it can. While there
+ * is a problem, each call and each write tries whether there still is; it needs not be opened again. Writes fail with
+ * -EROFS or -ENOSPC, reading works: what was on record, or nothing when it cannot be read either.
+ *
+ * @return the db's, until the next call
+ */
+const char *db_problem(struct db *db);
 
 /** PRAGMA integrity_check; for tests and `check --full`. @return 0; -EBADMSG with err */
 int db_check(struct db *db, struct st_error **err);
@@ -45,15 +52,17 @@ int db_check(struct db *db, struct st_error **err);
 struct db_job {
         Stasis__V1__JobSpec *spec;
         Stasis__V1__JobState state;
-        int64_t since;       /* ms since 1970 */
-        pid_t pid;           /* the last one; 0: none yet */
-        uint64_t start_time; /* of that process, clock ticks after boot */
-        char *boot;          /* the boot in which that was */
-        char *record;        /* name of its supervisor's record below <run dir>/jobs; NULL: none */
-        int exit_status;     /* of EXITED, as of waitpid(2) */
-        unsigned restarts;   /* since a human last started it */
-        bool resume;         /* CHECKPOINTED by the stop of the daemon: to be restored at its start */
-        char *problem;       /* of its policy; NULL: none */
+        int64_t since;                      /* ms since 1970 */
+        pid_t pid;                          /* the last one; 0: none yet */
+        uint64_t start_time;                /* of that process, clock ticks after boot */
+        char *boot;                         /* the boot in which that was */
+        char *record;                       /* name of its supervisor's record below <run dir>/jobs; NULL: none */
+        int exit_status;                    /* of EXITED, as of waitpid(2) */
+        unsigned restarts;                  /* since a human last started it */
+        bool resume;                        /* CHECKPOINTED by the stop of the daemon: to be restored at its start */
+        char *problem;                      /* of its policy; NULL: none */
+        int killed;                         /* the signal to end it that somebody last sent, since it began; 0: none */
+        Stasis__V1__CheckpointInfo *latest; /* the newest that is ready; NULL: none. Only read, never written */
 };
 
 void db_job_clear(struct db_job *job);
@@ -64,18 +73,23 @@ int db_job_add(struct db *db, const Stasis__V1__JobSpec *spec, struct st_error *
 /** Adds a job as it is: adopted from a supervisor's record. @return as db_job_add() */
 int db_job_adopt(struct db *db, const struct db_job *job, const char *reason, struct st_error **err);
 
-/** What a job becomes. Members that are 0 or NULL stay as they were, but for those that `state` makes meaningless. */
+/**
+ * What a job becomes. In the state that it has already only the members change, and nothing is added to its history.
+ * Members that are 0 or NULL stay as they were, but for those that `state` makes meaningless: the exit status but
+ * of EXITED, `resume` but of CHECKPOINTED, and the record when it begins to be restored.
+ */
 struct db_job_change {
         Stasis__V1__JobState state;
-        const char *reason; /* for the history */
         pid_t pid;
+        const char *reason; /* for the history */
         uint64_t start_time;
         const char *boot;
         const char *record;
-        int exit_status;      /* with EXITED */
-        bool restarted;       /* counts it */
-        bool by_hand;         /* counts from 0 again */
+        int exit_status; /* with EXITED */
+        bool restarted;  /* counts it */
+        bool by_hand;    /* counts from 0 again */
         bool resume;
+        int killed; /* a signal */
 };
 
 /** @return -ENOENT; -EINVAL for a transition that is not allowed; errors of writing; with err */
@@ -96,22 +110,25 @@ int db_job_get(struct db *db, const char *jid, struct db_job *ret, struct st_err
 bool db_job_exists(struct db *db, const char *jid);
 
 /**
- * Calls for each job, oldest first, until one call returns non-zero.
+ * Calls for each job, oldest first, until one call returns non-zero, which is returned. A call may use the db; what it
+ * changes may be seen by later calls, or not.
  *
  * @param alive only those in a state of job_state_is_alive()
  */
 int db_job_each(struct db *db, bool alive, int (*call)(const struct db_job *job, void *userdata), void *userdata,
                 struct st_error **err);
 
-/** Appends the history to `info`, oldest first. */
+/** Appends the history to `info`, oldest first: the last 1,000. */
 int db_job_history(struct db *db, const char *jid, Stasis__V1__JobInfo *info, struct st_error **err);
 
 /**
  * A dump is about to begin: the place its checkpoint will have is on record before it is there. Survives a loss of
  * power.
  *
- * @param info ID, JID, Type, Time, UID, Scheduled; Path: where it will be
+ * @param info ID, JID (empty: of no job), Type, Time, UID, Scheduled, Ends; Path: where it will be. Host is what
+ * db_host_seen() was told
  * @param operation its work directory's name, by which is told whether it still runs
+ * @return -ENOENT: no such job; -EEXIST: one of that ID; errors of writing; with err
  */
 int db_checkpoint_begin(struct db *db, const Stasis__V1__CheckpointInfo *info, const char *operation,
                         struct st_error **err);
@@ -125,7 +142,7 @@ int db_checkpoint_delete(struct db *db, const char *id, struct st_error **err);
 /** One that is ready. @param ret free it with message_freep() */
 int db_checkpoint_get(struct db *db, const char *id, Stasis__V1__CheckpointInfo **ret, struct st_error **err);
 
-/** Those that are ready, newest first. @param jid NULL: of all jobs */
+/** Those that are ready, newest first; as db_job_each(). @param jid NULL: all, also without a job */
 int db_checkpoint_each(struct db *db, const char *jid,
                        int (*call)(const Stasis__V1__CheckpointInfo *info, void *userdata), void *userdata,
                        struct st_error **err);
@@ -135,8 +152,7 @@ int db_checkpoint_latest(struct db *db, const char *jid, Stasis__V1__CheckpointI
 
 /** Those that were begun and are neither ready nor deleted: what an interrupted daemon left. */
 int db_checkpoint_each_begun(struct db *db,
-                             int (*call)(const Stasis__V1__CheckpointInfo *info, const char *operation,
-                                         void *userdata),
+                             int (*call)(const Stasis__V1__CheckpointInfo *info, const char *operation, void *userdata),
                              void *userdata, struct st_error **err);
 
 /** Records this machine, and when it was seen last. @param host by host_describe() of src/process/host.h */

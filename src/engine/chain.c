@@ -30,6 +30,12 @@ int chain_add_restore(struct chain *chain, const char *plugin, const struct st_r
                          err);
 }
 
+int chain_add_run(struct chain *chain, const char *plugin, const struct st_run_adapter *adapter,
+                  struct st_error **err) {
+        return chain_add(chain, (struct chain_link){ .name = adapter->name, .plugin = plugin, .run = adapter->run },
+                         err);
+}
+
 static int add_dump_adapters(const char *plugin, const void *value, void *userdata, struct st_error **err) {
         const struct st_dump_adapters *adapters = value;
         int r = 0;
@@ -48,12 +54,25 @@ static int add_restore_adapters(const char *plugin, const void *value, void *use
         return r;
 }
 
+static int add_run_adapters(const char *plugin, const void *value, void *userdata, struct st_error **err) {
+        const struct st_run_adapters *adapters = value;
+        int r = 0;
+
+        for (size_t i = 0; i < adapters->n && r >= 0; i++)
+                r = chain_add_run(userdata, plugin, &adapters->adapters[i], err);
+        return r;
+}
+
 static int add_dump_handler(const char *plugin, const void *value, void *userdata, struct st_error **err) {
         return chain_add_dump(userdata, plugin, value, err);
 }
 
 static int add_restore_handler(const char *plugin, const void *value, void *userdata, struct st_error **err) {
         return chain_add_restore(userdata, plugin, value, err);
+}
+
+static int add_run_handler(const char *plugin, const void *value, void *userdata, struct st_error **err) {
+        return chain_add_run(userdata, plugin, value, err);
 }
 
 int chain_add_feature(struct chain *chain, enum st_feature feature, const char *type, struct st_error **err) {
@@ -64,6 +83,11 @@ int chain_add_feature(struct chain *chain, enum st_feature feature, const char *
                 [ST_FEATURE_restore_middleware_early] = add_restore_adapters,
                 [ST_FEATURE_restore_middleware_late] = add_restore_adapters,
                 [ST_FEATURE_restore_handler] = add_restore_handler,
+                [ST_FEATURE_run_middleware_early] = add_run_adapters,
+                [ST_FEATURE_run_middleware_late] = add_run_adapters,
+                [ST_FEATURE_run_handler] = add_run_handler,
+                [ST_FEATURE_run_handler_no_server] = add_run_handler,
+                [ST_FEATURE_manage_handler] = add_run_handler,
         };
         const char *const only[] = { type, NULL };
         _cleanup_error_ struct st_error *error = NULL;
@@ -90,9 +114,25 @@ static void chain_position(struct chain *chain, size_t index) {
         operation_report_position(chain->operation, link->plugin, link->name);
 }
 
+/** The operation that goes through the chain: one of these. */
+struct subject {
+        struct st_dump *dump;
+        struct st_restore *restore;
+        struct st_run *run;
+};
+
+static int call_link(struct chain *chain, size_t index, const struct subject *subject, struct st_error **err) {
+        const struct chain_link *link = &chain->links[index];
+
+        if (subject->dump)
+                return link->dump(subject->dump, &(struct st_dump_next){ chain, index + 1 }, err);
+        if (subject->restore)
+                return link->restore(subject->restore, &(struct st_restore_next){ chain, index + 1 }, err);
+        return link->run(subject->run, &(struct st_run_next){ chain, index + 1 }, err);
+}
+
 /** Calls one link, timed. What it calls below comes back here, so times nest. */
-static int chain_call(struct chain *chain, size_t index, struct st_dump *dump, struct st_restore *restore,
-                      struct st_error **err) {
+static int chain_call(struct chain *chain, size_t index, const struct subject *subject, struct st_error **err) {
         struct chain_link *link = &chain->links[index];
         size_t caller = chain->running;
         int r;
@@ -108,10 +148,7 @@ static int chain_call(struct chain *chain, size_t index, struct st_dump *dump, s
         chain_position(chain, index);
         chain->nested_ns = 0;
         uint64_t begin = clock_ns();
-        if (dump)
-                r = link->dump(dump, &(struct st_dump_next){ chain, index + 1 }, err);
-        else
-                r = link->restore(restore, &(struct st_restore_next){ chain, index + 1 }, err);
+        r = call_link(chain, index, subject, err);
         uint64_t inclusive = clock_ns() - begin;
         if (r < 0 && err && !*err)
                 st_error_errno(err, r, "adapter %s failed", link->name);
@@ -127,22 +164,33 @@ int st_dump_proceed(struct st_dump_next *next, struct st_dump *dump, struct st_e
         /* A handler that proceeds has nothing below it: a plugin's mistake, not the user's. */
         if (next->index >= next->chain->n)
                 return st_error_set(err, EINVAL, "the handler of the dump called the next adapter, but it is the last");
-        return chain_call(next->chain, next->index, dump, NULL, err);
+        return chain_call(next->chain, next->index, &(struct subject){ .dump = dump }, err);
 }
 
 int st_restore_proceed(struct st_restore_next *next, struct st_restore *restore, struct st_error **err) {
         if (next->index >= next->chain->n)
                 return st_error_set(err, EINVAL,
                                     "the handler of the restore called the next adapter, but it is the last");
-        return chain_call(next->chain, next->index, NULL, restore, err);
+        return chain_call(next->chain, next->index, &(struct subject){ .restore = restore }, err);
+}
+
+int st_run_proceed(struct st_run_next *next, struct st_run *run, struct st_error **err) {
+        if (next->index >= next->chain->n)
+                return st_error_set(err, EINVAL, "the handler of the run called the next adapter, but it is the last");
+        return chain_call(next->chain, next->index, &(struct subject){ .run = run }, err);
 }
 
 int chain_run_dump(struct chain *chain, struct st_dump *dump, struct st_error **err) {
         assert(chain->n > 0);
-        return chain_call(chain, 0, dump, NULL, err);
+        return chain_call(chain, 0, &(struct subject){ .dump = dump }, err);
 }
 
 int chain_run_restore(struct chain *chain, struct st_restore *restore, struct st_error **err) {
         assert(chain->n > 0);
-        return chain_call(chain, 0, NULL, restore, err);
+        return chain_call(chain, 0, &(struct subject){ .restore = restore }, err);
+}
+
+int chain_run_run(struct chain *chain, struct st_run *run, struct st_error **err) {
+        assert(chain->n > 0);
+        return chain_call(chain, 0, &(struct subject){ .run = run }, err);
 }

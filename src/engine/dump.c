@@ -34,7 +34,8 @@ static const struct dump_step {
         { { "type", NULL }, ST_FEATURE_dump_middleware, ALL },
         { { "lock", dump_lock_tree }, BUILT_IN, ALL },
         { { "analyse", dump_analyse }, BUILT_IN, ALL },
-        { { "shell job", dump_shell_job }, BUILT_IN, BY_CRIU },
+        { { "orphans", dump_orphans }, BUILT_IN, BY_CRIU },
+        { { "terminal", dump_terminal }, BUILT_IN, BY_CRIU },
         { { "fill state", dump_fill_state }, BUILT_IN, ALL },
         { { "preflight", dump_preflight }, BUILT_IN, BY_CRIU },
         { { "external files", dump_external_files }, BUILT_IN, BY_CRIU },
@@ -121,6 +122,7 @@ int engine_dump(struct st_operation *operation, Daemon__DumpReq *req, Daemon__Du
         free(context.dump.destination);
         free(context.partial);
         dump_images_clear(&context);
+        strv_clear(&context.terminals);
         free(context.state);
         return r;
 }

@@ -8,6 +8,7 @@
 #include <stasis/checkpoint.h>
 #include <stasis/dump.h>
 
+#include "base/text.h"
 #include "criu/criu.h"
 #include "engine/tree_lock.h"
 #include "image/image.h"
@@ -28,6 +29,7 @@ struct dump_context {
         bool ghost_limit_given;            /* the caller set it: it is not raised */
         struct tree_lock lock;             /* nobody else dumps, freezes or unfreezes it meanwhile */
         struct process_analysis *analysis; /* of the tree */
+        struct strv terminals;             /* keys of external terminals (criu(8), --external): dump_terminal.c */
         char *state;                       /* what IMAGE_STATE will hold, JSON */
         struct criu_binary *criu;
         struct hooks *hooks;      /* of the user; NULL: none. hooks.h */
@@ -48,7 +50,8 @@ int dump_storage(struct st_dump *dump, struct st_dump_next *next, struct st_erro
 int dump_find_pid(struct st_dump *dump, struct st_dump_next *next, struct st_error **err);
 int dump_lock_tree(struct st_dump *dump, struct st_dump_next *next, struct st_error **err);
 int dump_analyse(struct st_dump *dump, struct st_dump_next *next, struct st_error **err);
-int dump_shell_job(struct st_dump *dump, struct st_dump_next *next, struct st_error **err);
+int dump_orphans(struct st_dump *dump, struct st_dump_next *next, struct st_error **err);
+int dump_terminal(struct st_dump *dump, struct st_dump_next *next, struct st_error **err);
 int dump_fill_state(struct st_dump *dump, struct st_dump_next *next, struct st_error **err);
 int dump_preflight(struct st_dump *dump, struct st_dump_next *next, struct st_error **err);
 int dump_external_files(struct st_dump *dump, struct st_dump_next *next, struct st_error **err);

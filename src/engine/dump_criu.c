@@ -29,7 +29,7 @@
 #include "engine/dump_hook.h"
 #include "image/capture.h"
 #include "process/proc.h"
-#include "engine/hook_protocol.h"
+#include "supervisor/hook_protocol.h"
 
 /* Beside the tree's memory, a dump has CRIU's small files. */
 #define CAPTURE_SLACK (512u * 1024)
@@ -222,6 +222,8 @@ static void report_statistics(struct dump_context *context) {
 
         if (criu_statistics_read(st_operation_work_dir(context->dump.operation), CRIU_DUMP, &statistics) < 0)
                 return;
+        operation_set_statistics(context->dump.operation,
+                                 &(struct operation_statistics){ statistics.frozen_us, statistics.pages_written });
         st_log_info("process %d was frozen for %.1f ms, %llu pages written", context->dump.pid,
                     (double)statistics.frozen_us / 1000, (unsigned long long)statistics.pages_written);
 }

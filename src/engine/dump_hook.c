@@ -5,7 +5,7 @@
 #include "base/io.h"
 #include "base/memory.h"
 #include "base/path.h"
-#include "engine/hook_protocol.h"
+#include "supervisor/hook_protocol.h"
 
 int dump_hook_listen(struct dump_hook *hook, const char *work_dir, struct st_error **err) {
         hook->path = path_join(work_dir, HOOK_SOCKET_NAME);

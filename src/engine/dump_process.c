@@ -10,16 +10,19 @@
 #include "base/text.h"
 #include "engine/chain.h"
 #include "engine/dump_context.h"
+#include "engine/job_cgroup.h"
 #include "engine/operation.h"
 #include "engine/state.h"
 #include "process/locks.h"
+#include "process/namespaces.h"
 #include "process/proc.h"
 
 int dump_find_pid(struct st_dump *dump, struct st_dump_next *next, struct st_error **err) {
         const Daemon__Process *process = dump->req->details ? dump->req->details->process : NULL;
 
         if (!process && dump->req->details && !isempty(dump->req->details->jid))
-                return st_error_set(err, EOPNOTSUPP, "jobs are not implemented: name a process");
+                return st_error_set(err, EOPNOTSUPP, "only the daemon knows the job %s: name its process",
+                                    dump->req->details->jid);
         if (!process || !process->has_pid || process->pid == 0 || process->pid > INT32_MAX)
                 return st_error_set(err, EINVAL, "the request names no process: Details.Process.PID is missing");
         dump->pid = (pid_t)process->pid;
@@ -82,12 +85,6 @@ static void detected(struct st_dump *dump, bool found, const char *option, proto
         *has = *value = 1;
 }
 
-int dump_shell_job(struct st_dump *dump, struct st_dump_next *next, struct st_error **err) {
-        detected(dump, dump_context(dump)->analysis->shell_job, "shell_job", &dump->criu->has_shell_job,
-                 &dump->criu->shell_job);
-        return st_dump_proceed(next, dump, err);
-}
-
 int dump_fill_state(struct st_dump *dump, struct st_dump_next *next, struct st_error **err) {
         Daemon__ProcessState *state = NULL;
         int r;
@@ -102,12 +99,13 @@ int dump_fill_state(struct st_dump *dump, struct st_dump_next *next, struct st_e
 
 int dump_external_files(struct st_dump *dump, struct st_dump_next *next, struct st_error **err) {
         const struct process_fds *pipes = &dump_context(dump)->analysis->external_pipes;
+        bool job = operation_job(dump->operation); /* its restore knows what to put there */
 
-        for (size_t i = 0; i < pipes->n; i++)
+        for (size_t i = 0; i < pipes->n && !job; i++)
                 if (state_pipe_is_output(&pipes->items[i]))
                         st_dump_message(dump,
                                         "descriptor %d of process %d is a pipe to a process outside: "
-                                        "its restore needs --out FILE",
+                                        "its restore needs --out FILE or --attachable",
                                         pipes->items[i].fd, pipes->items[i].pid);
         return st_dump_proceed(next, dump, err);
 }
@@ -154,6 +152,17 @@ int dump_network(struct st_dump *dump, struct st_dump_next *next, struct st_erro
         return st_dump_proceed(next, dump, err);
 }
 
+/** The cgroup of a job, if it is the only one that differs, is the restore's: it puts the job into one again. */
+static bool has_own_cgroups(const struct process_analysis *analysis) {
+        bool own = false;
+
+        if (!analysis->own_cgroups || namespaces_differ(analysis->tasks[0].pid, "cgroup"))
+                return analysis->own_cgroups;
+        for (size_t i = 0; i < analysis->n_tasks && !own; i++)
+                own = !job_cgroup_is_all(analysis->tasks[i].pid);
+        return own;
+}
+
 /**
  * Of CRIU.ManageCgroups "auto": a tree in cgroups of its own comes back to them (made again when they are gone), as
  * plain CRIU does it; otherwise CRIU is spared the look at them. A frozen target's cgroup is the freezer's affair: a
@@ -161,7 +170,7 @@ int dump_network(struct st_dump *dump, struct st_dump_next *next, struct st_erro
  */
 int dump_cgroups(struct st_dump *dump, struct st_dump_next *next, struct st_error **err) {
         Criu__CriuOpts *criu = dump->criu;
-        bool keep = dump_context(dump)->analysis->own_cgroups && isempty(criu->freeze_cgroup);
+        bool keep = has_own_cgroups(dump_context(dump)->analysis) && isempty(criu->freeze_cgroup);
 
         if (!criu->has_manage_cgroups_mode && !(criu->has_manage_cgroups && criu->manage_cgroups)) {
                 criu->has_manage_cgroups_mode = 1;
@@ -173,7 +182,8 @@ int dump_cgroups(struct st_dump *dump, struct st_dump_next *next, struct st_erro
 int dump_save_state(struct st_dump *dump, struct st_dump_next *next, struct st_error **err) {
         struct dump_context *context = dump_context(dump);
 
-        context->state = state_to_json(dump, context->analysis, context->criu ? context->criu->version : NULL);
+        context->state = state_to_json(dump, context->analysis, &context->terminals,
+                                       context->criu ? context->criu->version : NULL);
         return st_dump_proceed(next, dump, err);
 }
 

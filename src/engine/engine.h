@@ -7,24 +7,54 @@
  * (defaults are filled in).
  */
 
+#include <errno.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 #include <daemon/daemon.pb-c.h>
 #include <stasis/operation.h>
+#include <stasis/run.h>
 
 /** src/engine/dump.c. On success resp->paths[0] is the checkpoint. */
 int engine_dump(struct st_operation *operation, Daemon__DumpReq *req, Daemon__DumpResp *resp, struct st_error **err);
 
-/** What a restore leaves to its caller. */
-struct engine_restored {
-        pid_t pid;    /* of what was restored; 0: nothing was, it was only checked */
-        pid_t child;  /* our child to reap, that ends with the exit code: usually `pid`; 0: others reap it */
-        int terminal; /* master of the terminal of what was restored: the caller drains and closes it; -EBADF: none */
+/** What a restore, a run or a manage leaves to its caller. ENGINE_STARTED_NULL; freed by engine_started_clear(). */
+struct engine_started {
+        pid_t pid;             /* of the root of what runs now; 0: nothing was restored, it was only checked */
+        uint64_t start_time;   /* of that process, clock ticks after boot; 0: it has ended already */
+        pid_t child;           /* our child to reap, that ends with the exit code: usually `pid`; 0: others reap it */
+        struct st_stdio stdio; /* our ends of its standard streams: the caller drains and closes them; -EBADF: none */
+        char *log;             /* to which the output is appended, absolute; NULL: no such file. malloc'ed */
 };
+
+#define ENGINE_STDIO_NULL ((struct st_stdio){ .terminal = -EBADF, .in = -EBADF, .out = -EBADF, .err = -EBADF })
+#define ENGINE_STARTED_NULL ((struct engine_started){ .stdio = ENGINE_STDIO_NULL })
+
+/** Closes our ends and frees; the process is left alone. */
+void engine_started_clear(struct engine_started *started);
+
+/** Are there streams of it that somebody must look after? */
+bool engine_started_has_stdio(const struct engine_started *started);
 
 /** src/engine/restore.c. On success ret->child must be reaped by the calling process. */
 int engine_restore(struct st_operation *operation, Daemon__RestoreReq *req, Daemon__RestoreResp *resp,
-                   struct engine_restored *ret, struct st_error **err);
+                   struct engine_started *ret, struct st_error **err);
+
+/**
+ * src/engine/run.c: starts a process (or what a plugin's type is). On success ret->child must be reaped by the calling
+ * process. Inside the command line (st_operation_no_server()) and without RunReq.Log or Attachable it has the caller's
+ * own standard streams. A command that cannot be started is an error: -ENOENT, -EACCES, -EISDIR, -ENOEXEC, ….
+ */
+int engine_run(struct st_operation *operation, Daemon__RunReq *req, Daemon__RunResp *resp, struct engine_started *ret,
+               struct st_error **err);
+
+/**
+ * src/engine/manage.c: finds what runs already (RunReq.Details) and is to become a job; nothing is done to it.
+ * ret->pid and ret->start_time tell which process it is.
+ */
+int engine_manage(struct st_operation *operation, Daemon__RunReq *req, Daemon__RunResp *resp,
+                  struct engine_started *ret, struct st_error **err);
 
 /**
  * src/engine/freeze.c: freezes or unfreezes without a dump (DumpReq.Action is not looked at). The answer's messages say

@@ -12,6 +12,7 @@
 #include "base/io.h"
 #include "base/memory.h"
 #include "base/path.h"
+#include "base/text.h"
 #include "engine/work_dir.h"
 
 struct st_operation {
@@ -23,6 +24,7 @@ struct st_operation {
         pthread_mutex_t report_lock;
         uint64_t last_progress_ms;
         const char *last_phase;
+        struct operation_statistics statistics;
 };
 
 int operation_new(const struct operation_options *options, struct st_operation **ret, struct st_error **err) {
@@ -108,6 +110,28 @@ pid_t operation_client(const struct st_operation *operation) {
 
 bool operation_privileged(const struct st_operation *operation) {
         return operation->options.privileged;
+}
+
+const Stasis__V1__JobSpec *operation_job(const struct st_operation *operation) {
+        return operation->options.job;
+}
+
+const char *st_operation_jid(const struct st_operation *operation) {
+        const Stasis__V1__JobSpec *job = operation_job(operation);
+
+        return job && job->jid && *job->jid ? job->jid : NULL;
+}
+
+const char *operation_job_record(const struct st_operation *operation) {
+        return isempty(operation->options.job_record) ? NULL : operation->options.job_record;
+}
+
+void operation_set_statistics(struct st_operation *operation, const struct operation_statistics *statistics) {
+        operation->statistics = *statistics;
+}
+
+struct operation_statistics operation_statistics(const struct st_operation *operation) {
+        return operation->statistics;
 }
 
 const char *operation_id(const struct st_operation *operation) {

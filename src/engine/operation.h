@@ -25,7 +25,9 @@ struct operation_options {
         pid_t client;    /* who asked; 0: not known */
         bool privileged; /* who asked may do what root may, whatever the UID: docs/security.md */
         bool no_server;
-        int cancel_fd; /* polls readable when to be cancelled */
+        const Stasis__V1__JobSpec *job; /* what is run, dumped, restored is this job; NULL: none. The caller's */
+        const char *job_record;         /* of a dump: directory of its supervisor's record; NULL: it has none */
+        int cancel_fd;                  /* polls readable when to be cancelled */
         operation_report report;
         void *userdata;
 };
@@ -43,6 +45,21 @@ pid_t operation_client(const struct st_operation *operation);
 
 /** May who asked do what root may? */
 bool operation_privileged(const struct st_operation *operation);
+
+/** The job that the operation is about; NULL: none. */
+const Stasis__V1__JobSpec *operation_job(const struct st_operation *operation);
+
+/** The directory of the record of the job's supervisor; NULL: it has none. */
+const char *operation_job_record(const struct st_operation *operation);
+
+/** What CRIU said of a dump, for who asked: kept until the operation ends. */
+struct operation_statistics {
+        uint64_t frozen_us;
+        uint64_t pages;
+};
+
+void operation_set_statistics(struct st_operation *operation, const struct operation_statistics *statistics);
+struct operation_statistics operation_statistics(const struct st_operation *operation);
 
 const char *operation_id(const struct st_operation *operation);
 

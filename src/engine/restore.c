@@ -6,11 +6,13 @@
 #include "base/cleanup.h"
 #include "base/memory.h"
 #include "base/messages.h"
+#include "base/path.h"
 #include "base/text.h"
 #include "engine/chain.h"
 #include "engine/engine.h"
 #include "engine/request.h"
 #include "engine/restore_images.h"
+#include "process/proc.h"
 
 /* In the place of this the adapters or the handler of the request's type are slotted in. */
 #define BUILT_IN ST_FEATURE_COUNT
@@ -55,6 +57,7 @@ static const struct restore_step {
         { { "mounts", restore_mounts }, BUILT_IN, BY_CRIU },
         { { "inherit files", restore_inherit_files }, BUILT_IN, BY_CRIU },
         { { "terminal", restore_terminal }, BUILT_IN, BY_CRIU },
+        { { "cgroup", restore_cgroup }, BUILT_IN, BY_CRIU },
         { { "hooks", restore_hooks }, BUILT_IN, ALL },
         { { "continue", restore_continue }, BUILT_IN, BY_CRIU },
         { { "result", check_result }, BUILT_IN, BY_HANDLER },
@@ -110,17 +113,31 @@ static int build_chain(struct chain *chain, const char *type, struct st_error **
 }
 
 /** Says who is to be waited for, and on which terminal it is. */
-static void hand_over(struct st_restore *restore, struct engine_restored *ret) {
+static void hand_over(struct restore_context *context, struct engine_started *ret) {
+        struct st_restore *restore = &context->restore;
+        struct proc_stat stat;
+
         restore->resp->has_pid = 1;
         restore->resp->pid = (uint32_t)restore->pid;
         ret->child = restore->waiter == ST_RESTORE_NOBODY ? 0 : restore->waiter > 0 ? restore->waiter : restore->pid;
         ret->pid = restore->pid;
-        ret->terminal = restore->terminal;
-        restore->terminal = -EBADF;
+        if (proc_read_stat(ret->pid, &stat) >= 0)
+                ret->start_time = stat.start_time;
+        if (restore->terminal >= 0) { /* of a handler */
+                ret->stdio.terminal = restore->terminal;
+                restore->terminal = -EBADF;
+        } else {
+                ret->stdio = context->stdio.ours;
+                context->stdio.ours = ENGINE_STDIO_NULL;
+        }
+        if (!engine_started_has_stdio(ret) && restore->req->attachable && restore->pid > 0)
+                st_restore_message(restore, "its output goes where it went before: there is nothing to attach to");
+        if (engine_started_has_stdio(ret) && !isempty(restore->req->log))
+                ret->log = path_absolute(restore->req->log);
 }
 
 int engine_restore(struct st_operation *operation, Daemon__RestoreReq *req, Daemon__RestoreResp *resp,
-                   struct engine_restored *ret, struct st_error **err) {
+                   struct engine_started *ret, struct st_error **err) {
         if (!req->type)
                 req->type = xstrdup("process");
         if (!req->criu)
@@ -138,22 +155,28 @@ int engine_restore(struct st_operation *operation, Daemon__RestoreReq *req, Daem
                         .terminal = -EBADF,
                 },
                 .unpacked_fd = -EBADF,
+                .stdio = JOB_STDIO_NULL,
         };
         struct chain chain = { .operation = operation };
         int r;
 
-        *ret = (struct engine_restored){ .terminal = -EBADF };
+        *ret = ENGINE_STARTED_NULL;
         r = build_chain(&chain, req->type, err);
         if (r >= 0)
                 r = chain_run_restore(&chain, &context.restore, err);
         if (r >= 0)
-                hand_over(&context.restore, ret);
+                hand_over(&context, ret);
 
         restore_images_clear(&context);
         image_free(context.image);
         saved_state_free(context.saved);
         criu_binary_free(context.criu);
         free(context.fds);
+        for (size_t i = 0; i < context.n_opened; i++)
+                close(context.opened[i]);
+        free(context.opened);
+        job_stdio_clear(&context.stdio);
+        strv_clear(&context.cgroups);
         if (context.restore.terminal >= 0)
                 close(context.restore.terminal);
         return r;

@@ -9,7 +9,9 @@
 #include <stasis/restore.h>
 
 #include "base/spawn.h"
+#include "base/text.h"
 #include "criu/criu.h"
+#include "engine/job_stdio.h"
 #include "engine/state.h"
 #include "image/image.h"
 
@@ -20,8 +22,12 @@ struct restore_context {
         struct criu_binary *criu;
         struct spawn_fd *fds; /* descriptors for CRIU; their keys are in the options */
         size_t n_fds, room_fds;
-        char *unpacked;  /* directory of all files, removed with this; NULL: none. restore_images.h */
-        int unpacked_fd; /* the lock on it: partial.h; -EBADF */
+        int *opened; /* descriptors of ours among them, to be closed */
+        size_t n_opened, room_opened;
+        struct job_stdio stdio; /* fresh streams in the place of those that led outside the tree */
+        struct strv cgroups;    /* directories of the cgroups that it is restored in; none: ours */
+        char *unpacked;         /* directory of all files, removed with this; NULL: none. restore_images.h */
+        int unpacked_fd;        /* the lock on it: partial.h; -EBADF */
 };
 
 static inline struct restore_context *restore_context(struct st_restore *restore) {
@@ -47,6 +53,7 @@ int restore_mounts(struct st_restore *restore, struct st_restore_next *next, str
 int restore_inherit_files(struct st_restore *restore, struct st_restore_next *next, struct st_error **err);
 int restore_terminal(struct st_restore *restore, struct st_restore_next *next, struct st_error **err);
 int restore_check_criu(struct st_restore *restore, struct st_restore_next *next, struct st_error **err);
+int restore_cgroup(struct st_restore *restore, struct st_restore_next *next, struct st_error **err);
 int restore_hooks(struct st_restore *restore, struct st_restore_next *next, struct st_error **err);
 int restore_continue(struct st_restore *restore, struct st_restore_next *next, struct st_error **err);
 int restore_criu(struct st_restore *restore, struct st_restore_next *next, struct st_error **err);

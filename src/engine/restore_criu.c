@@ -155,6 +155,7 @@ static int start(struct run *run, const char *pid_file, const char *images_dir, 
                 .pid_file = pid_file,
                 .fds = context->fds,
                 .n_fds = context->n_fds,
+                .cgroups = context->cgroups.items,
                 .in_session = criu_options->has_shell_job && criu_options->shell_job,
                 .lock_fd = operation_lock_fd(context->restore.operation),
         };

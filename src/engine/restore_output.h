@@ -9,9 +9,5 @@
 uid_t restore_owner_uid(const struct st_restore *restore);
 gid_t restore_owner_gid(const struct st_restore *restore);
 
-/**
- * Opens the file of --out to append to it; one that is not there is made, 0600, and belongs to the owner.
- *
- * @return the descriptor, close-on-exec; -errno with err
- */
+/** Opens the file of --out: job_stdio_open_log(), for the owner. */
 int restore_open_output(const struct st_restore *restore, struct st_error **err);

@@ -25,9 +25,27 @@ int restore_mounts(struct st_restore *restore, struct st_restore_next *next, str
         return st_restore_proceed(next, restore, err);
 }
 
+/** Of a restore to attach to: an end of the fresh pipe that the descriptor's number stands for, 0, 1 or 2. */
+static int attachable_end(struct st_restore *restore, const struct process_fd *pipe, struct st_error **err) {
+        struct job_stdio *stdio = &restore_context(restore)->stdio;
+        int r, fd;
+
+        if (stdio->job[0] < 0) {
+                r = job_stdio_make_pipes(stdio, err);
+                if (r < 0)
+                        return r;
+        }
+        fd = fcntl(stdio->job[pipe->fd], F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+        return fd >= 0 ? fd : st_error_errno(err, errno, "cannot hand over descriptor %d", pipe->fd);
+}
+
+static bool is_standard(const struct process_fd *pipe) {
+        return pipe->fd >= STDIN_FILENO && pipe->fd <= STDERR_FILENO && pipe->writable == (pipe->fd != STDIN_FILENO);
+}
+
 /**
- * What takes the place of a pipe to a process that was outside the tree: the file of --out, or in the command line the
- * same standard stream of ours.
+ * What takes the place of a pipe to a process that was outside the tree: a fresh one to attach to, the file of --out,
+ * or in the command line the same standard stream of ours.
  *
  * @return a descriptor of its own; -ENOENT when there is nothing, and the end is to lead nowhere; -errno with err
  */
@@ -35,6 +53,8 @@ static int replacement(struct st_restore *restore, const struct process_fd *pipe
         const char *out = restore->req->log;
         int fd;
 
+        if (restore->req->attachable && is_standard(pipe))
+                return attachable_end(restore, pipe, err);
         if (st_operation_no_server(restore->operation) && isempty(out) && pipe->fd <= STDERR_FILENO) {
                 fd = fcntl(pipe->fd, F_DUPFD_CLOEXEC, 3);
                 return fd >= 0 ? fd : st_error_errno(err, errno, "cannot hand over descriptor %d", pipe->fd);
@@ -45,14 +65,14 @@ static int replacement(struct st_restore *restore, const struct process_fd *pipe
                 return restore_open_output(restore, err);
         st_error_set(err, EINVAL, "descriptor %d of process %d was a pipe to a process outside the checkpoint",
                      pipe->fd, pipe->pid);
-        st_error_hint(err, "say with --out FILE where its output shall go");
+        st_error_hint(err, "say with --out FILE where its output shall go, or attach to it (--attachable)");
         return -EINVAL;
 }
 
 int restore_inherit_files(struct st_restore *restore, struct st_restore_next *next, struct st_error **err) {
         const struct saved_state *saved = restore_context(restore)->saved;
-        size_t n = saved ? saved->n_pipes : 0, opened = 0;
-        _cleanup_free_ int *fds = xcalloc(n + 1, sizeof(int));
+        struct restore_context *context = restore_context(restore);
+        size_t n = saved ? saved->n_pipes : 0;
         int r = 0;
 
         for (size_t i = 0; i < n && r >= 0; i++) {
@@ -64,46 +84,26 @@ int restore_inherit_files(struct st_restore *restore, struct st_restore_next *ne
                 if (r == -ENOENT)
                         r = 0;
                 else if (r >= 0) {
-                        fds[opened++] = r;
+                        GROW(context->opened, context->n_opened, context->room_opened);
+                        context->opened[context->n_opened++] = r;
                         r = st_restore_inherit_fd(restore, r, key, err);
                 }
         }
-        if (r >= 0)
-                r = st_restore_proceed(next, restore, err);
-        for (size_t i = 0; i < opened; i++)
-                close(fds[i]);
-        return r;
+        return r < 0 ? r : st_restore_proceed(next, restore, err);
 }
 
-static bool is_needed(const struct saved_state *saved, unsigned index) {
-        for (size_t i = 0; saved && i < saved->n_ptys; i++)
-                if (saved->ptys[i] == index)
-                        return true;
-        return false;
+/** A fresh terminal for the job. Those whose number the tree needs are passed over. */
+static int make_terminal(struct st_restore *restore, struct st_error **err) {
+        struct restore_context *context = restore_context(restore);
+        const struct saved_state *saved = context->saved;
+
+        return job_stdio_make_terminal(restore->req->terminal, saved ? saved->ptys : NULL, saved ? saved->n_ptys : 0,
+                                       &context->stdio, err);
 }
 
-/** The master of a new terminal. The kernel gives the lowest free index: those that the tree needs are passed over. */
-static int open_master(const struct saved_state *saved) {
-        int master = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
-        unsigned index;
-
-        if (master < 0 || ioctl(master, TIOCGPTN, &index) < 0 || !is_needed(saved, index))
-                return master;
-        int next = open_master(saved);
-        close(master);
-        return next;
-}
-
-/** A fresh terminal that we lead a session on: what was a shell's job gets it in the place of the shell's. */
-static int make_terminal(const struct saved_state *saved, int *ret_master, int *ret_slave, struct st_error **err) {
-        _cleanup_close_ int master = open_master(saved);
-        _cleanup_close_ int slave = -EBADF;
-
-        if (master < 0 || grantpt(master) < 0 || unlockpt(master) < 0)
-                return st_error_errno(err, errno, "cannot make a terminal for the job");
-        slave = ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
-        if (slave < 0)
-                return st_error_errno(err, errno, "cannot open the job's terminal");
+/** We lead a session on a fresh terminal: what was a shell's job gets it in the place of the shell's. */
+static int lead_session(struct st_restore *restore, struct st_error **err) {
+        int r;
 
         if (getsid(0) != getpid() && setsid() < 0) {
                 int number = errno;
@@ -113,11 +113,10 @@ static int make_terminal(const struct saved_state *saved, int *ret_master, int *
         }
         /* Its end, when the restore fails, must not be the end of the session's leader. */
         (void)signal(SIGHUP, SIG_IGN);
-        if (ioctl(slave, TIOCSCTTY, 0) < 0)
+        r = make_terminal(restore, err);
+        if (r >= 0 && ioctl(restore_context(restore)->stdio.job[0], TIOCSCTTY, 0) < 0)
                 return st_error_errno(err, errno, "cannot make the terminal the job's own");
-        *ret_master = TAKE_FD(master);
-        *ret_slave = TAKE_FD(slave);
-        return 0;
+        return r;
 }
 
 /** Gives CRIU a terminal as its standard streams: the one that a shell job is restored on. */
@@ -138,24 +137,58 @@ static int check_out(const struct st_restore *restore, struct st_error **err) {
         return fd < 0 ? fd : 0;
 }
 
+/** Terminals whose master was outside the tree, which had its own session: one fresh terminal takes their place. */
+static int inherit_terminals(struct st_restore *restore, struct st_error **err) {
+        struct restore_context *context = restore_context(restore);
+        const struct strv *keys = &context->saved->terminals;
+
+        for (size_t i = 0; i < keys->n; i++) {
+                int fd, r;
+
+                if (restore_is_inherited(restore, keys->items[i])) /* the caller's */
+                        continue;
+                r = context->stdio.job[0] < 0 ? make_terminal(restore, err) : 0;
+                if (r < 0)
+                        return r;
+                fd = fcntl(context->stdio.job[0], F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+                if (fd < 0)
+                        return st_error_errno(err, errno, "cannot hand over the job's terminal");
+                GROW(context->opened, context->n_opened, context->room_opened);
+                context->opened[context->n_opened++] = fd;
+                r = st_restore_inherit_fd(restore, fd, keys->items[i], err);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+static bool is_shell_job(const struct st_restore *restore) {
+        return restore->criu->has_shell_job && restore->criu->shell_job;
+}
+
 int restore_terminal(struct st_restore *restore, struct st_restore_next *next, struct st_error **err) {
         struct restore_context *context = restore_context(restore);
-        _cleanup_close_ int slave = -EBADF;
+        bool external = context->saved && context->saved->terminals.n > 0;
         int r;
 
-        if (!restore->criu->has_shell_job || !restore->criu->shell_job)
+        if (!is_shell_job(restore) && !external)
                 return st_restore_proceed(next, restore, err);
 
         r = check_out(restore, err);
         if (r < 0)
                 return r;
-        if (st_operation_no_server(restore->operation) && isatty(STDIN_FILENO))
+        if (external)
+                r = inherit_terminals(restore, err);
+        else if (st_operation_no_server(restore->operation) && isatty(STDIN_FILENO))
                 use_terminal(context, (const int[]){ STDIN_FILENO, STDIN_FILENO, STDIN_FILENO });
         else {
-                r = make_terminal(context->saved, &context->restore.terminal, &slave, err);
-                if (r < 0)
-                        return r;
-                use_terminal(context, (const int[]){ slave, slave, slave });
+                r = lead_session(restore, err);
+                if (r >= 0)
+                        use_terminal(context, context->stdio.job);
         }
-        return st_restore_proceed(next, restore, err);
+        if (r >= 0)
+                r = st_restore_proceed(next, restore, err);
+        if (r >= 0 && context->stdio.terminal) /* CRIU has set what it was at the dump */
+                job_stdio_resize(context->stdio.ours.terminal, restore->req->terminal);
+        return r;
 }

@@ -13,6 +13,7 @@
 #include "base/path.h"
 #include "base/text.h"
 #include "criu/options.h"
+#include "engine/pid_file.h"
 #include "engine/request.h"
 #include "engine/restore_context.h"
 #include "engine/restore_output.h"
@@ -42,41 +43,28 @@ int restore_validate(struct st_restore *restore, struct st_restore_next *next, s
         if (!isempty(req->gpuid))
                 return st_error_set(err, EOPNOTSUPP, "GPUID: GPUs are not supported");
         if (isempty(req->path) && req->details && !isempty(req->details->jid))
-                return st_error_set(err, EOPNOTSUPP, "jobs are not implemented: name a checkpoint");
+                return st_error_set(err, EOPNOTSUPP, "only the daemon knows the job %s: name a checkpoint",
+                                    req->details->jid);
         if (isempty(req->path)) {
                 st_error_set(err, EINVAL, "the request names no checkpoint");
                 st_error_hint(err, "name one with --path");
                 return -EINVAL;
         }
-        if ((req->has_attachable && req->attachable) || (req->has_waitfirstmaster && req->waitfirstmaster))
-                return st_error_set(err, EOPNOTSUPP, "restoring a process to attach to is not implemented");
         return st_restore_proceed(next, restore, err);
 }
 
 int restore_pid_file(struct st_restore *restore, struct st_restore_next *next, struct st_error **err) {
-        _cleanup_free_ char *path = NULL, *text = NULL;
-        struct stat st;
-        int r;
+        bool check = restore->req->has_check && restore->req->check;
+        _cleanup_free_ char *path = NULL, *problem = NULL;
+        int r = check ? 0 : pid_file_prepare(restore->req->pidfile, &path, err);
 
-        if (isempty(restore->req->pidfile) || (restore->req->has_check && restore->req->check))
-                return st_restore_proceed(next, restore, err);
-
-        /* What cannot be written afterwards must be known before. */
-        path = path_absolute(restore->req->pidfile);
-        r = io_can_put_file(path);
-        if (r < 0)
-                return st_error_errno(err, r, "cannot write the PID file %s", path);
-        r = st_restore_proceed(next, restore, err);
+        if (r >= 0)
+                r = st_restore_proceed(next, restore, err);
         if (r < 0)
                 return r;
-        text = xasprintf("%d\n", restore->pid);
-        r = io_put_file(path, text, strlen(text), 0644);
-        /* A device that it was written to belongs to whom it did. */
-        if (r == 0 && lstat(path, &st) == 0 && S_ISREG(st.st_mode) &&
-            lchown(path, restore_owner_uid(restore), restore_owner_gid(restore)) < 0)
-                r = -errno;
-        if (r < 0)
-                st_restore_message(restore, "cannot write the PID file %s: %s", path, strerror(-r));
+        problem = pid_file_write(path, restore->pid, restore_owner_uid(restore), restore_owner_gid(restore));
+        if (problem)
+                st_restore_message(restore, "%s", problem);
         return 0;
 }
 

@@ -82,6 +82,16 @@ const struct st_option settings_dump[] = {
         ST_OPTION_END,
 };
 
+const struct st_option settings_daemon[] = {
+        { .flag = "db",
+          .type = ST_OPTION_STRING,
+          .key = "DB.Path",
+          .fallback = "/var/lib/stasis/stasis.db",
+          .value_name = "PATH",
+          .help = "the database of the jobs and their checkpoints" },
+        ST_OPTION_END,
+};
+
 const struct st_option settings_keys[] = {
         { .type = ST_OPTION_STRING,
           .key = "LogLevel",
@@ -111,6 +121,14 @@ const struct st_option settings_keys[] = {
           .fallback = "auto",
           .help = "unit of the times that are shown",
           .choices = "auto|s|ms|us|ns" },
+        { .type = ST_OPTION_BOOL,
+          .key = "Metrics.Enabled",
+          .fallback = "false",
+          .help = "let the daemon serve what it has done as OpenMetrics text, at /metrics" },
+        { .type = ST_OPTION_STRING,
+          .key = "Metrics.Address",
+          .help = "where: the path of a socket, or HOST:PORT of this machine itself; not set: metrics.sock in the run "
+                  "directory" },
         { .type = ST_OPTION_BOOL,
           .key = "Client.WaitForReady",
           .fallback = "false",
@@ -176,7 +194,8 @@ static bool has_table(const struct option_tables *tables, const struct st_option
 
 /* All values at their defaults. The tables of a command come first: their flags win over the configuration's. */
 static struct st_arguments *new_arguments(const struct option_tables *extra) {
-        static const struct st_option *const settings[] = { settings_dump, settings_global, settings_keys };
+        static const struct st_option *const settings[] = { settings_dump, settings_global, settings_daemon,
+                                                            settings_keys };
         _cleanup_(option_tables_clear) struct option_tables tables = { 0 };
 
         for (size_t i = 0; extra && i < extra->n; i++)

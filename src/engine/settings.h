@@ -13,6 +13,8 @@
 extern const struct st_option settings_global[];
 /** Rows with a key that are flags of dump: --dir, --compression, …. */
 extern const struct st_option settings_dump[];
+/** Rows with a key that are flags of daemon start: --db. */
+extern const struct st_option settings_daemon[];
 /** Rows that are only keys. */
 extern const struct st_option settings_keys[];
 

@@ -20,6 +20,11 @@
 #define TASKS_MAX 4194304
 #define PIPES_MAX 1048576
 
+/* Each takes a descriptor of the restore's. */
+#define TERMINALS_MAX 64
+#define HEX_DIGITS "0123456789abcdef"
+#define HEX_MAX 16
+
 static int add_thread(const struct thread *thread, void *userdata) {
         json_array_append_new(userdata, json_integer(thread->tid));
         return 0;
@@ -121,7 +126,16 @@ static int criu_from_json(json_t *object, struct saved_state *saved, struct st_e
         return 0;
 }
 
-char *state_to_json(const struct st_dump *dump, const struct process_analysis *analysis, const char *criu_version) {
+static json_t *texts_to_json(const struct strv *texts) {
+        json_t *list = json_array();
+
+        for (size_t i = 0; i < texts->n; i++)
+                json_array_append_new(list, json_string(texts->items[i]));
+        return list;
+}
+
+char *state_to_json(const struct st_dump *dump, const struct process_analysis *analysis, const struct strv *terminals,
+                    const char *criu_version) {
         _cleanup_free_ char *cpu_flags = host_cpu_flags();
         json_t *root = json_pack("{s:i,s:s,s:s,s:I,s:s,s:o,s:o,s:o,s:o,s:o}", "version", STATE_VERSION, "stasis",
                                  STASIS_VERSION, "type", dump->req->type, "time", (json_int_t)time(NULL), "boot",
@@ -139,6 +153,7 @@ char *state_to_json(const struct st_dump *dump, const struct process_analysis *a
         if (analysis->huge_pages)
                 json_object_set_new(root, "huge_pages", json_true());
         json_object_set_new(root, "stopped_by_us", stopped_to_json(analysis));
+        json_object_set_new(root, "terminals", texts_to_json(terminals));
         char *text = json_dumps(root, JSON_COMPACT);
 
         json_decref(root);
@@ -220,6 +235,33 @@ static int ptys_from_json(json_t *list, struct saved_state *saved, struct st_err
         return 0;
 }
 
+/** "tty[8803:17]", and nothing else: it becomes an option of CRIU's. */
+static bool is_terminal_key(const char *key) {
+        const char *rest = key ? text_after(key, "tty[") : NULL;
+        size_t digits = rest ? strspn(rest, HEX_DIGITS) : 0;
+
+        if (digits == 0 || digits > HEX_MAX || rest[digits] != ':')
+                return false;
+        rest += digits + 1;
+        digits = strspn(rest, HEX_DIGITS);
+        return digits > 0 && digits <= HEX_MAX && streq(rest + digits, "]");
+}
+
+/** Absent in older checkpoints. */
+static int terminals_from_json(json_t *list, struct saved_state *saved, struct st_error **err) {
+        size_t i;
+        json_t *item;
+
+        if (json_array_size(list) > TERMINALS_MAX)
+                return st_error_set(err, EBADMSG, "it names %zu terminals", json_array_size(list));
+        json_array_foreach(list, i, item) {
+                if (!is_terminal_key(json_string_value(item)))
+                        return st_error_set(err, EBADMSG, "a terminal is not readable");
+                strv_add(&saved->terminals, json_string_value(item));
+        }
+        return 0;
+}
+
 /** What older checkpoints do not have. */
 static void parse_optional(json_t *root, struct saved_state *saved) {
         const char *boot = NULL, *criu_version = NULL, *cpu_flags = NULL;
@@ -281,6 +323,8 @@ static int parse(json_t *root, struct saved_state *saved, struct st_error **err)
                 r = pipes_from_json(pipes, saved, err);
         if (r >= 0)
                 r = stopped_from_json(json_object_get(root, "stopped_by_us"), saved, err);
+        if (r >= 0)
+                r = terminals_from_json(json_object_get(root, "terminals"), saved, err);
         return r;
 }
 
@@ -315,6 +359,7 @@ struct saved_state *saved_state_free(struct saved_state *saved) {
         free(saved->ptys);
         free(saved->pipes);
         free(saved->stopped_by_us);
+        strv_clear(&saved->terminals);
         free(saved);
         return NULL;
 }

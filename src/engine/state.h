@@ -8,7 +8,7 @@
  *     "criu": { options of the dump that the restore must repeat },
  *     "state": { daemon.ProcessState of the tree },
  *     "tasks": [ { "pid", "pgid", "sid", "start", "threads": [ TIDs but the first ] } ],
- *     "ptys": [ index ], "pipes": [ { "pid", "fd", "inode", "writable" } ],
+ *     "ptys": [ index ], "pipes": [ { "pid", "fd", "inode", "writable" } ], "terminals": [ "tty[8803:17]" ],
  *     "criu_version": "4.2.1", "cpu_flags": "fpu …", "pid_namespace": true, "huge_pages": true, "own_mounts": true,
  *     "stopped_by_us": [ PIDs, as those processes see them, that a freeze of ours had stopped ] }
  */
@@ -19,6 +19,7 @@
 
 #include <stasis/dump.h>
 
+#include "base/text.h"
 #include "process/analysis.h"
 
 struct saved_task {
@@ -38,7 +39,8 @@ struct saved_state {
         size_t n_ptys;
         struct process_fd *pipes; /* whose other end was outside the tree */
         size_t n_pipes;
-        pid_t *stopped_by_us; /* a restore continues them */
+        struct strv terminals; /* keys (criu(8), --inherit-fd) of those whose master was outside the tree */
+        pid_t *stopped_by_us;  /* a restore continues them */
         size_t n_stopped_by_us;
         char *boot;         /* boot id of the dump's machine; NULL here and below: not known */
         char *criu_version; /* of the dump */
@@ -56,8 +58,14 @@ static inline bool state_pipe_is_output(const struct process_fd *pipe) {
         return pipe->writable && (pipe->fd == 1 || pipe->fd == 2);
 }
 
-/** The JSON text of a dump; malloc'ed. @param criu_version NULL: not known */
-char *state_to_json(const struct st_dump *dump, const struct process_analysis *analysis, const char *criu_version);
+/**
+ * The JSON text of a dump; malloc'ed.
+ *
+ * @param terminals keys of those whose master is outside the tree
+ * @param criu_version NULL: not known
+ */
+char *state_to_json(const struct st_dump *dump, const struct process_analysis *analysis, const struct strv *terminals,
+                    const char *criu_version);
 
 /** Reads what state_to_json() wrote; bounded and checked: a checkpoint may come from anywhere. -EBADMSG with err. */
 int state_from_json(const char *text, struct saved_state **ret, struct st_error **err);

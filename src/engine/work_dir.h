@@ -12,6 +12,9 @@
 
 #include "base/text.h"
 
+/* The file in it that names the job the operation is about; none: it is about no job. Written by the daemon. */
+#define WORK_DIR_JOB "job"
+
 /** Makes one. @param ret its path, malloc'ed */
 int work_dir_new(char **ret, struct st_error **err);
 

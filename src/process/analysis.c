@@ -245,11 +245,13 @@ static void judge_session(struct process_analysis *analysis) {
 
         analysis->shell_job = root->sid != root->pid;
         for (size_t i = 0; i < analysis->terminals.n; i++) {
-                dev_t device = analysis->terminals.items[i].rdev;
+                struct process_fd *terminal = &analysis->terminals.items[i];
 
                 /* A master needs nobody; what /dev/tty leads to is the controlling terminal, seen below. */
-                if (major(device) != TTY_AUX_MAJOR && !holds_master(analysis, device))
-                        analysis->shell_job = true;
+                if (major(terminal->rdev) == TTY_AUX_MAJOR || holds_master(analysis, terminal->rdev))
+                        continue;
+                terminal->outside = is_slave(terminal->rdev);
+                analysis->shell_job = true;
         }
         for (size_t i = 0; i < analysis->n_tasks; i++)
                 if (analysis->tasks[i].tty_nr != 0 &&

@@ -22,7 +22,8 @@ struct process_fd {
         uint64_t dev;   /* st_dev of the node */
         uint64_t rdev;  /* terminals: st_rdev */
         bool writable;
-        char *path; /* as /proc/PID/fd shows it */
+        bool outside; /* terminals: a slave whose master nobody in the tree holds */
+        char *path;   /* as /proc/PID/fd shows it */
 };
 
 struct process_fds {

@@ -38,6 +38,7 @@ struct exchange {
         bool closed; /* the stream is */
         uint32_t close_code;
         bool leave; /* on_message has seen enough */
+        bool paused;
         int result; /* of ours; what the server says then does not count */
         struct st_error *error;
 };
@@ -322,17 +323,20 @@ static int call_watches(struct rpc_client *client, const struct rpc_options *opt
 /* Waits for one thing to happen and does it. @return 0, or a negative errno with err that ends the call */
 static int step(struct rpc_client *client, struct pollfd *fds, uint64_t end, struct st_error **err) {
         const struct rpc_options *options = client->exchange->options;
-        bool patient = rpc_buffer_size(&client->exchange->out) <= QUEUE_LIMIT;
         int n, r = rpc_connection_send(&client->http);
+        bool patient = rpc_buffer_size(&client->exchange->out) <= QUEUE_LIMIT; /* after that: it empties the queue */
 
         if (r < 0) /* the server is gone; what it said before is still to be read */
                 return receive(client, err) < 0 || client->exchange->closed
                                ? st_error_number(*err)
                                : st_error_set(err, ECONNRESET, "the daemon went away during the call");
-        fds[POLL_SOCKET].events = (short)(POLLIN | (r > 0 ? POLLOUT : 0));
-        for (size_t i = 0; i < options->n_watches; i++)
-                fds[POLL_WATCHES + i] =
-                        (struct pollfd){ .fd = patient ? options->watches[i].fd : -1, .events = POLLIN };
+        fds[POLL_SOCKET].events = (short)((client->exchange->paused ? 0 : POLLIN) | (r > 0 ? POLLOUT : 0));
+        for (size_t i = 0; i < options->n_watches; i++) {
+                const struct rpc_watch *watch = &options->watches[i];
+
+                fds[POLL_WATCHES + i] = (struct pollfd){ .fd = patient || watch->always ? watch->fd : -1,
+                                                         .events = watch->events ?: POLLIN };
+        }
         n = poll(fds, POLL_WATCHES + options->n_watches, poll_timeout(end));
         if (n < 0)
                 return errno == EINTR ? 0 : st_error_errno(err, errno, "cannot wait for the daemon");
@@ -463,4 +467,9 @@ void rpc_client_close_send(struct rpc_client *client) {
                 return;
         exchange->input_closed = true;
         nghttp2_session_resume_data(client->http.session, exchange->stream_id);
+}
+
+void rpc_client_pause(struct rpc_client *client, bool pause) {
+        if (client->exchange)
+                client->exchange->paused = pause;
 }

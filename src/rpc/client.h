@@ -60,7 +60,9 @@ static inline void rpc_client_freep(struct rpc_client **client) {
 /** A descriptor that is watched during a call (a terminal, a signalfd). */
 struct rpc_watch {
         int fd;
-        /** Called when fd is readable or at its end; may call rpc_client_send() and rpc_client_close_send(). Sets fd to
+        short events; /* of poll(2); 0: POLLIN */
+        bool always;  /* also while so much is queued that nothing more should be sent */
+        /** Called when fd is readable (or what `events` says) or at its end; may call rpc_client_send() and rpc_client_close_send(). Sets fd to
          *  -1 to stop watching. @return 0, or a negative errno (with err) that ends the call */
         int (*ready)(struct rpc_client *client, struct rpc_watch *watch, struct st_error **err);
         void *userdata;
@@ -114,3 +116,9 @@ int rpc_client_send(struct rpc_client *client, const ProtobufCMessage *message);
 
 /** Ends the input of the call that is running. */
 void rpc_client_close_send(struct rpc_client *client);
+
+/**
+ * Stops or goes on taking what the server sends: for one who cannot pass on what came. What has arrived already (1 MiB
+ * at most) is still delivered. From on_message or a watch.
+ */
+void rpc_client_pause(struct rpc_client *client, bool pause);

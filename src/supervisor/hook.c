@@ -15,7 +15,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "engine/hook_protocol.h"
+#include "supervisor/hook_protocol.h"
 
 static int ask(const char *path) {
         struct sockaddr_un address = { .sun_family = AF_UNIX };

@@ -7,9 +7,9 @@
  * numbers in the machine's byte order, for both ends are on it. The kinds never change their meaning: a job outlives
  * the program that started it, so a daemon meets supervisors of any version after 1.
  *
- * A client may send any number of frames at any time; any number of clients may be there. Each one that has sent ATTACH
- * gets all output from then on, and EXIT as the last frame. One that does not read is not waited for beyond its socket's
- * buffer when others do: see SUPERVISOR_LAG.
+ * A client may send any number of frames at any time; up to SUPERVISOR_CLIENTS of them may be there. Each one that has
+ * sent ATTACH gets all output from then on, and EXIT as the last frame. One that does not read is not waited for beyond
+ * its socket's buffer when others do: see SUPERVISOR_LAG. A client leaves by closing its connection, or its direction.
  */
 
 #include <stdbool.h>
@@ -19,11 +19,23 @@
 
 #define SUPERVISOR_PROTOCOL 1
 
+/* The socket's name in the record directory. */
+#define SUPERVISOR_SOCKET "sock"
+
 /* The longest frame, without its head. */
 #define SUPERVISOR_FRAME_MAX 65536
 
 /* Output that was not attached to when it came, and is sent to the first that attaches. Bytes, the last ones. */
 #define SUPERVISOR_BACKLOG 65536
+
+/*
+ * Output that waits in the supervisor for one client. One that is there while others have got everything, for longer
+ * than a second, loses its connection, without EXIT. When all are that slow the job waits for them.
+ */
+#define SUPERVISOR_LAG 131072
+
+/* So many clients at once; the next one gets ERROR with EMFILE, and the end. */
+#define SUPERVISOR_CLIENTS 32
 
 enum supervisor_frame {
         /* of the supervisor */
@@ -48,11 +60,11 @@ struct supervisor_frame_head {
 };
 
 struct supervisor_hello {
-        uint32_t protocol;   /* SUPERVISOR_PROTOCOL of the supervisor */
-        int32_t pid;         /* of the root */
-        uint8_t attachable;  /* has its standard streams */
-        uint8_t terminal;    /* on a terminal */
-        uint8_t exited;      /* the root has ended; `status` tells how */
+        uint32_t protocol;  /* SUPERVISOR_PROTOCOL of the supervisor */
+        int32_t pid;        /* of the root */
+        uint8_t attachable; /* has its standard streams */
+        uint8_t terminal;   /* on a terminal */
+        uint8_t exited;     /* the root has ended; `status` tells how */
         uint8_t zero;
         int32_t status;
 };
@@ -61,7 +73,7 @@ struct supervisor_window {
         uint16_t rows, columns;
 };
 
-/** <dir>/sock; malloc'ed. */
+/** <dir>/SUPERVISOR_SOCKET; malloc'ed. Maybe too long for an address: use supervisor_connect(). */
 char *supervisor_socket_path(const char *dir);
 
 /**

@@ -29,17 +29,21 @@ const struct runc_engine runc_engine = {
 static char root[] = "/tmp/stasis-fuzz-runc.XXXXXX";
 
 static void remove_root(void) {
-        if (chdir(root) == 0) {
-                (void)unlink("c/state.json");
-                (void)rmdir("c");
-                (void)rmdir(root);
-        }
+        _cleanup_free_ char *state = util_printf("%s/c/state.json", root), *container = util_printf("%s/c", root);
+
+        (void)unlink(state);
+        (void)rmdir(container);
+        (void)rmdir(root);
 }
 
+/* Stays in the working directory: libFuzzer's corpora may be relative to it. */
 static void make_root(void) {
         if (strstr(root, "XXXXXX") == NULL)
                 return;
-        if (!mkdtemp(root) || chdir(root) < 0 || mkdir("c", 0700) < 0 || chdir("/") < 0 || atexit(remove_root) != 0)
+        if (!mkdtemp(root) || atexit(remove_root) != 0)
+                abort();
+        _cleanup_free_ char *container = util_printf("%s/c", root);
+        if (mkdir(container, 0700) < 0)
                 abort();
 }
 
@@ -63,12 +67,17 @@ static void read_state(const char *text, size_t size) {
                 abort();
 }
 
-/* Only what needs no mount(2). */
+/* Only what needs no mount(2), and no symbolic link in the place of an odd name. */
 static bool all_on_host(const json_t *mounts) {
         json_t *mount;
         size_t i;
 
-        json_array_foreach((json_t *)mounts, i, mount) if (!util_json_text(mount, "host", NULL)) return false;
+        json_array_foreach((json_t *)mounts, i, mount) {
+                const char *host = util_json_text(mount, "host", NULL);
+
+                if (!host || strchr(host, '\\'))
+                        return false;
+        }
         return true;
 }
 

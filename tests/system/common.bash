@@ -14,7 +14,7 @@ faulty=("LD_PRELOAD=$PROGRAMS/fault.so" "ASAN_OPTIONS=${ASAN_OPTIONS:-}:verify_a
 start_test() {
         T=$(mktemp -d /tmp/st.XXXXXX)
         export STASIS_ADDRESS=$T/sock STASIS_RUN_DIR=$T/run STASIS_LOG_DIR=$T/log STASIS_CHECKPOINT_DIR=$T/ckpt
-        export STASIS_CONFIG_DIR=$T/config
+        export STASIS_CONFIG_DIR=$T/config STASIS_DB_PATH=$T/stasis.db
         targets=()
         daemon=""
 }

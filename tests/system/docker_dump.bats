@@ -45,7 +45,7 @@ undisturbed() {
 }
 
 nothing_in_engine() {
-        [ -z "$(docker_api GET "/containers/$1/checkpoints" | jq -r '.[]?.Name')" ]
+        [ -z "$(docker_api GET "/containers/$1/checkpoints" | jq -r '.[]?.Name')" ] || return 1
         [ ! -e "/proc/$DOCKER_PID/root/etc/criu/runc.conf" ]
 }
 
@@ -246,6 +246,73 @@ busy() {
         dump docker big
         [ "$(status big)" = running ]
         nothing_in_engine big
+}
+
+@test "worker, daemon or client are killed at random moments: the container lives, nothing is left" {
+        start_daemon
+        local pid way stop victim limit n kills=4
+        [ -z "${STASIS_STRESS:-}" ] || kills=30
+        RANDOM=$((${STASIS_SEED:=$(date +%s)} % 32768))
+        echo "STASIS_SEED=$STASIS_SEED" # of a failure
+        docker_run prey '.Cmd = ["sh", "-c", "ifconfig lo up; nc -l -p 7777 -e cat & sleep 0.3; (while :; do echo x; sleep 1; done) |
+                nc 127.0.0.1 7777 >/talk & i=0; while :; do i=$((i + 1)); echo $i >>/count; sleep 0.02; done"]' >/dev/null
+        wait_for 'grep -q " 01 " "/proc/$(docker_get prey .State.Pid)/net/tcp"'
+        for ((n = 0; n < kills; n++)); do
+                pid=$(docker_get prey .State.Pid)
+                way="" stop="" limit=900
+                [ $((RANDOM % 2)) = 0 ] || way=--fast limit=450
+                [ $((RANDOM % 2)) = 0 ] || stop=--stop
+                # shellcheck disable=SC2086
+                "$STASIS" dump docker prey $way $stop --name prey >"$T/dump.out" 2>&1 3>&- &
+                client=$!
+                case $((RANDOM % 3)) in
+                0) victim=worker ;;
+                1) victim=daemon ;;
+                2) victim=client ;;
+                esac
+                sleep "0.$(printf %03d $((RANDOM % limit)))"
+                echo "$n: $victim, dump $way $stop"
+                case $victim in
+                worker) pkill -KILL -P "$daemon" -f "stasis worker" || true ;;
+                daemon) kill -KILL "$daemon" && wait "$daemon" || true ;;
+                client) kill -KILL "$client" 2>/dev/null || true ;;
+                esac
+                wait "$client" || true
+                [ "$victim" != daemon ] || start_daemon
+                wait_for '[ -z "$(ls -A "$T/run/w")" ]' 30
+                wait_for '[ "$(status prey)" != paused ]'
+                if [ "$(status prey)" = exited ]; then
+                        [ "$stop" ]
+                        "$STASIS" restore docker --path "$T/ckpt/prey.tar.zst" >"$T/restore.out" 2>&1 3>&-
+                        pid=$(docker_get prey .State.Pid)
+                fi
+                [ ! -e "$T/ckpt/prey.tar.zst" ] || "$STASIS" checkpoint verify "$T/ckpt/prey.tar.zst" 3>&-
+                rm -f "$T/ckpt/prey.tar.zst"
+                docker_goes_on prey
+                grep -q " 01 " "/proc/$pid/net/tcp"
+                [[ "$(nsenter --target "$pid" --net nft list ruleset 2>/dev/null)" != *@(stasis|CRIU)* ]]
+                wait_for '[ -z "$(find "$T/ckpt" -mindepth 1)" ]'
+                wait_for 'nothing_in_engine prey'
+        done
+        dump docker prey
+        docker_api DELETE "/containers/prey?force=1"
+}
+
+@test "the runc of --fast is killed: its CRIU is waited for, the container runs on" {
+        local pid
+        pid=$(docker_get big .State.Pid)
+        "$STASIS" dump docker big --no-server --fast >"$T/dump.out" 2>&1 3>&- &
+        client=$!
+        wait_for "grep -q '^TracerPid:.*[1-9]' /proc/$pid/status"
+        kill -KILL "$(pgrep -f "^[^ ]*runc --root .* checkpoint .*$(docker_get big .Id)")"
+        ! wait "$client" || return 1
+        grep -q "runc was killed by signal 9" "$T/dump.out"
+        [ "$(status big)" = running ]
+        wait_for "! grep -q '^State:.D' /proc/$pid/status"
+        sleep 0.3
+        ! grep -q '^State:.D' "/proc/$pid/status" || return 1
+        nothing_in_engine big
+        nothing_left
 }
 
 @test "a container that somebody removes while its checkpoint is written is not lost" {

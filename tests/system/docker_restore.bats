@@ -241,6 +241,65 @@ nothing_placed() {
         not exists cache3
 }
 
+@test "redis, --stop: its client keeps its connection, the host is as it was; also when workers are killed" {
+        docker_api POST /networks/create '{"Name": "net1", "IPAM": {"Config": [{"Subnet": "10.201.7.0/24"}]}}'
+        docker_run cache '.Image = "redis:1" | .Cmd = ["redis-server", "--save", "", "--protected-mode", "no",
+                "--enable-debug-command", "yes"] | .HostConfig.NetworkMode = "net1"'
+        address=$(docker_get cache .NetworkSettings.Networks.net1.IPAddress)
+        wait_for "docker_inside redis-cli -h $address debug populate 20000 key 500"
+        mkfifo "$T/commands"
+        docker_inside redis-cli -h "$address" <"$T/commands" >"$T/answers" 2>&1 3>&- &
+        client=$!
+        exec 8>"$T/commands"
+        answer() { # answer COMMAND [TEXT]: what the client is answered
+                local before
+                before=$(lines "$T/answers")
+                echo "$1" >&8
+                wait_for "[ \$(wc -l <$T/answers) -gt $before ]" 20
+                [ $# = 1 ] || [ "$(tail -n 1 "$T/answers")" = "$2" ] || { cat "$T/answers" >&2; return 1; }
+        }
+        host() {
+                docker_inside nft list ruleset
+                nft list ruleset
+                find /etc/criu "/proc/$DOCKER_PID/root/etc/criu" -type f -exec sha256sum {} + || true
+        } 2>/dev/null
+        answer "set key value" OK
+        answer "client id"
+        id=$(tail -n 1 "$T/answers")
+        host >"$T/host"
+        start_daemon
+        for moment in paused traced silenced never; do
+                pid=$(docker_get cache .State.Pid)
+                "$STASIS" dump docker cache --stop --dir "$T/ckpt" --name "$moment" >"$T/dump.out" 2>&1 3>&- &
+                dumper=$!
+                case $moment in
+                paused) wait_for '[ "$(docker_get cache .State.Status)" = paused ]' ;;
+                traced) wait_for "grep -q '^TracerPid:.*[1-9]' /proc/$pid/status" ;;
+                silenced) # or ended already: that takes no time
+                        until nsenter --target "$pid" --net nft list tables 2>/dev/null | grep -q stasis || not alive "$pid"; do :; done ;;
+                esac
+                # What a killed one has committed, it has: with --stop the container may have ended then.
+                [ "$moment" = never ] || pkill -KILL -P "$daemon" -f "stasis worker" || true
+                wait "$dumper" || [ "$moment" != never ]
+                wait_for '[ "$(docker_get cache .State.Status)" != paused ]' 20
+                if [ "$(docker_get cache .State.Status)" = exited ]; then
+                        [[ $moment = @(silenced|never) ]]
+                        "$STASIS" checkpoint verify "$T/ckpt/$moment.tar.zst" >/dev/null 3>&-
+                        restore docker --path "$T/ckpt/$moment.tar.zst"
+                fi
+                answer "get key" value
+                answer "strlen key:19999" 500
+                answer "client id" "$id"
+                tables=$(nsenter --target "$(docker_get cache .State.Pid)" --net nft list ruleset 2>/dev/null)
+                [[ "$tables" != *@(stasis|CRIU|drop)* ]] || { echo "$tables" >&2; return 1; }
+                wait_for 'host | diff "$T/host" -'
+                rm -rf "$T/ckpt/$moment.tar.zst"
+                wait_for '[ -z "$(find "$T/ckpt" -mindepth 1)" ]'
+                wait_for nothing_placed
+        done
+        exec 8>&-
+}
+
 @test "the address is kept where the network allows it, else it is told" {
         docker_api POST /networks/create '{"Name": "auto"}' # without a subnet: no address on request
         docker_run one '.HostConfig.NetworkMode = "auto"'

@@ -63,7 +63,7 @@ idle() {
         grpc error
         grpc unimplemented
         grpc statuses "$pid" "$T/ckpt" here || { field .different; return 1; }
-        [ "$(field .checked)" -gt 25 ]
+        [ "$(field .checked)" -gt 20 ]
         [ "$(ls -A "$T/ckpt")" = here.tar.zst ]
         goes_on
         grpc health

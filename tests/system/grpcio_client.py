@@ -17,6 +17,13 @@ Drives the daemon as somebody else's client would: with the stubs that PyPI's gr
     queries N PID…                N queries at once: on one connection, and each on its own
     error                         dumps a process that does not exist
     statuses PID DIR NAME         wrong requests of every kind; PID runs, and the checkpoint NAME is in DIR
+    job JID [COMMAND…]            runs a job, attaches to it, writes "hello" to it, and lists it
+    attach PID [INPUT]            attaches to a process as the published clients do
+    jobs [JID…]                   lists jobs, each with what Get and GetCheckpoint say of it
+    dump_job JID DIR NAME         checkpoints a job
+    restore_job JID               restores a job from its newest checkpoint
+    kill JID [SIGNAL], delete JID, manage PID JID
+    job_statuses JID              wrong requests about jobs; JID is one that runs
 
 Prints one JSON object: {"ok": true, …} or {"ok": false, "code": "NOT_FOUND", "message": "…"}. The exit code is 0 when
 that is what the command expects.
@@ -182,6 +189,137 @@ def queries(client, arguments):
     return {"ok": True, "calls": len(calls)}
 
 
+def run_request(client, jid, command, **fields):
+    details = client.daemon.Details()
+    details.Process.Path, details.Process.WorkingDir = command[0], "/"
+    details.Process.Args.extend(command[1:])
+    return client.daemon.RunReq(Type="process", JID=jid, Details=details, Env=[f"PATH={os.environ['PATH']}"], **fields)
+
+
+def attached(client, pid, given=b""):
+    """The output, and the exit code, by which such a client leaves: it never closes its side before."""
+    import queue
+
+    requests = queue.SimpleQueue()
+    requests.put(client.daemon.AttachReq(PID=pid))
+    if given:
+        requests.put(client.daemon.AttachReq(PID=pid, Stdin=given))
+        requests.put(client.daemon.AttachReq(PID=pid, Stdin=b""))
+    call = client.stub.Attach(iter(requests.get, None), timeout=60)
+    out, err = b"", b""
+    for reply in call:
+        which = reply.WhichOneof("Output")
+        if which == "ExitCode":
+            requests.put(None)
+            return {"stdout": out.decode(), "stderr": err.decode(), "code": reply.ExitCode}
+        if which == "Stdout":
+            out += reply.Stdout
+        else:
+            err += reply.Stderr
+    raise SystemExit("the attach ended without an exit code")
+
+
+def job(client, arguments):
+    jid, *command = arguments
+    request = run_request(client, jid, command, Attachable=True, WaitFirstMaster=True)
+    reply = client.stub.Run(request, timeout=30)
+    return message(reply, attached=attached(client, reply.PID, b"hello\n"), **jobs(client, [jid]))
+
+
+def attach(client, arguments):
+    pid, *given = arguments
+    return {"ok": True, "attached": attached(client, int(pid), given[0].encode() if given else b"")}
+
+
+def jobs(client, arguments):
+    from daemon import checkpoint_pb2
+    from google.protobuf import json_format
+
+    def as_dict(reply):
+        return json_format.MessageToDict(reply, preserving_proto_field_name=True)
+
+    listed = as_dict(client.stub.List(client.daemon.ListReq(JIDs=arguments), timeout=30)).get("Jobs", [])
+    for each in listed:
+        jid = each["JID"]
+        each["Get"] = as_dict(client.stub.Get(client.daemon.GetReq(JID=jid), timeout=30))["Job"]
+        latest = client.stub.GetCheckpoint(checkpoint_pb2.GetCheckpointReq(JID=jid), timeout=30)
+        each["Checkpoint"] = as_dict(latest).get("Checkpoint")
+        every = client.stub.ListCheckpoints(checkpoint_pb2.ListCheckpointsReq(JID=jid), timeout=30)
+        each["Checkpoints"] = len(every.Checkpoints)
+    return {"ok": True, "jobs": listed}
+
+
+def dump_job(client, arguments):
+    jid, directory, name = arguments
+    request = client.daemon.DumpReq(Type="job", Details=client.daemon.Details(JID=jid), Dir=directory, Name=name)
+    return message(client.stub.Dump(request, timeout=60))
+
+
+def restore_job(client, arguments):
+    request = client.daemon.RestoreReq(Type="job", Details=client.daemon.Details(JID=arguments[0]))
+    return message(client.stub.Restore(request, timeout=60))
+
+
+def kill(client, arguments):
+    jid, *number = arguments
+    return message(client.stub.Kill(client.daemon.KillReq(JIDs=[jid], Signal=int(number[0]) if number else 0)))
+
+
+def delete(client, arguments):
+    return message(client.stub.Delete(client.daemon.DeleteReq(JIDs=arguments), timeout=30))
+
+
+def manage(client, arguments):
+    details = client.daemon.Details()
+    details.Process.PID = int(arguments[0])
+    request = client.daemon.RunReq(Type="process", JID=arguments[1], Details=details,
+                                   Action=client.daemon.MANAGE_EXISTING)
+    return message(client.stub.Manage(request, timeout=30))
+
+
+def job_statuses(client, arguments):
+    from daemon import checkpoint_pb2
+
+    code, daemon, call, jid = grpc.StatusCode, client.daemon, client.stub, arguments[0]
+
+    def run_of(name=jid, command=("true",), **fields):
+        return lambda: call.Run(run_request(client, name, command, **fields), timeout=30)
+
+    wrong = {
+        "run: the JID is taken": (code.ALREADY_EXISTS, run_of()),
+        "run: a bad Log": (code.INVALID_ARGUMENT, run_of("other", Log="relative")),
+        "run: no such command": (code.NOT_FOUND, run_of("other", ("/nonexistent",))),
+        "get": (code.NOT_FOUND, lambda: call.Get(daemon.GetReq(JID="none"), timeout=30)),
+        "list": (code.NOT_FOUND, lambda: call.List(daemon.ListReq(JIDs=["none"]), timeout=30)),
+        "kill": (code.NOT_FOUND, lambda: call.Kill(daemon.KillReq(JIDs=["none"]), timeout=30)),
+        "kill: no signal": (code.INVALID_ARGUMENT, lambda: call.Kill(daemon.KillReq(JIDs=[jid], Signal=99), timeout=30)),
+        "delete": (code.NOT_FOUND, lambda: call.Delete(daemon.DeleteReq(JIDs=["none"]), timeout=30)),
+        "delete: it runs": (code.FAILED_PRECONDITION, lambda: call.Delete(daemon.DeleteReq(JIDs=[jid]), timeout=30)),
+        "dump": (code.NOT_FOUND, lambda: dump_job(client, ["none", "/tmp", "none"])),
+        "restore": (code.NOT_FOUND, lambda: restore_job(client, ["none"])),
+        "restore: it runs": (code.FAILED_PRECONDITION, lambda: restore_job(client, [jid])),
+        "attach: no PID": (code.INVALID_ARGUMENT, lambda: attached(client, 0)),
+        "attach: no such PID": (code.NOT_FOUND, lambda: attached(client, ABSENT_PID)),
+        "delete checkpoint": (
+            code.NOT_FOUND,
+            lambda: call.DeleteCheckpoint(checkpoint_pb2.DeleteCheckpointReq(ID="none"), timeout=30),
+        ),
+        "get checkpoint: of what": (
+            code.INVALID_ARGUMENT,
+            lambda: call.GetCheckpoint(checkpoint_pb2.GetCheckpointReq(), timeout=30),
+        ),
+    }
+    for bad in (" ", "a b", "../x", "a/b", "-x", ".x", "x" * 65, "ä"):
+        wrong[f"run: the JID {bad[:10]}"] = (code.INVALID_ARGUMENT, run_of(bad))
+
+    different = {}
+    for what, (expected, request) in wrong.items():
+        answer = expect(expected, request)
+        if not answer.pop("expected") or not answer["message"]:
+            different[what] = {**answer, "wanted": expected.name}
+    return {"ok": not different, "checked": len(wrong), "different": different}
+
+
 def error(client, _):
     request = client.dump_request(ABSENT_PID, Dir="/tmp", Name="grpcio-client-absent")
     return expect(grpc.StatusCode.NOT_FOUND, lambda: client.stub.Dump(request, timeout=30))
@@ -238,8 +376,7 @@ def statuses(client, arguments):
             lambda: client.raw("/daemon.Daemon/Query", b"\n\x80\x80\x80\x10" + b"x" * (32 << 20)),
         ),
     }
-    for method in ("Run", "Manage", "List", "Get", "Kill", "Delete", "DumpVM", "RestoreVM",
-                   "GetCheckpoint", "ListCheckpoints", "DeleteCheckpoint", "CreateUnixSocket"):
+    for method in ("DumpVM", "RestoreVM", "CreateUnixSocket"):
         wrong[method] = (code.UNIMPLEMENTED, lambda method=method: client.raw("/daemon.Daemon/" + method))
 
     different = {}
@@ -252,7 +389,8 @@ def statuses(client, arguments):
 
 COMMANDS = {
     f.__name__: f
-    for f in (health, query, dump, freeze, unfreeze, restore, unimplemented, deadline, cancel, queries, error, statuses)
+    for f in (health, query, dump, freeze, unfreeze, restore, unimplemented, deadline, cancel, queries, error, statuses,
+              job, attach, jobs, dump_job, restore_job, kill, delete, manage, job_statuses)
 }
 
 

@@ -204,9 +204,11 @@ except OSError:
 
 @test "mounts from outside stay outside: bind mounts, and what STASIS_PERSISTENT_MOUNTS names" {
         start_daemon
-        mkdir -p "$T/outside" "$T/later" "$T/b1/rootfs/later"
-        echo there >"$T/later/file"
-        counting ".process.env += [\"STASIS_PERSISTENT_MOUNTS=/outside:/empty,/later\"] |
+        # A name that is no UTF-8, and holds what CRIU's configuration cannot.
+        later=$T/$'la\xff ter\\ "#'
+        mkdir -p "$T/outside" "$later" "$T/b1/rootfs/later" "$T/b1/rootfs/odd"
+        echo there >"$later/file"
+        counting ".process.env += [\"STASIS_PERSISTENT_MOUNTS=/outside:/empty,/later:/odd\"] |
                 .process.args[2] = \"exec 7>>/outside/log; \" + (.process.args[2] | sub(\"/count\"; \"/count; echo \$i >\\u00267\")) |
                 .mounts += [{destination: \"/outside\", type: \"bind\", source: \"$T/outside\", options: [\"bind\"]},
                         {destination: \"/empty\", type: \"tmpfs\", source: \"tmpfs\", options: []},
@@ -216,13 +218,17 @@ except OSError:
         runc_inside python3 -c '
 import ctypes, os, sys
 libc = ctypes.CDLL(None, use_errno=True)
-tree = libc.syscall(428, -100, sys.argv[2].encode(), 1)
+tree = libc.syscall(428, -100, os.fsencode(sys.argv[2]), 1)
 assert tree >= 0 and libc.setns(os.open(f"/proc/{sys.argv[1]}/ns/mnt", os.O_RDONLY), 0) == 0
-assert libc.syscall(429, tree, b"", -100, b"/later", 4) == 0' "$(runc_pid c1)" "$T/later"
+assert libc.syscall(429, tree, b"", -100, b"/later", 4) == 0
+assert libc.mount(b"odd \xff source", b"/odd", b"tmpfs", 0, None) == 0' "$(runc_pid c1)" "$later"
         dump runc c1 "${root[@]}" --stop --compression none
         grep -q "/empty is not in the checkpoint" "$T/dump.err" "$T/dump.out"
         restore runc --path "$checkpoint" "${root[@]}"
         [ "$(runc_do exec c1 cat /later/file)" = there ]
+        runc_do exec c1 touch /later/new
+        [ -e "$later/new" ]
+        LC_ALL=C grep -qP 'tmpfs odd\\040\xff\\040source' "/proc/$(runc_pid c1)/mountinfo"
         [ "$(runc_do exec c1 cat /kept/file)" = 2 ]
         [ -z "$(runc_do exec c1 ls /empty)" ]
         runc_goes_on "$T/b1"
@@ -321,26 +327,65 @@ for n in range(100000):
         runc_do delete --force c1
 }
 
-@test "a worker that is killed in the middle of a dump, and Ctrl-C: the container runs on, nothing is left" {
+@test "a worker or a runc that is killed in the middle of a dump, and Ctrl-C: the container runs on, nothing is left" {
         start_daemon
         counting "$slow"
-        for way in worker interrupt; do
+        for way in worker runc interrupt; do
                 "$STASIS" dump runc c1 "${root[@]}" --name broken >"$T/dump.out" 2>&1 3>&- </dev/null &
                 client=$!
                 wait_for "pgrep -f 'checkpoint.*$T'"
                 if [ "$way" = worker ]; then
                         kill -KILL "$(pgrep -P "$daemon" -f 'stasis worker')"
+                elif [ "$way" = runc ]; then
+                        # Its CRIU goes on, and would freeze what is resumed before it ends.
+                        wait_for 'grep -q "^TracerPid:.*[1-9]" "/proc/$(runc_pid c1)/status"'
+                        kill -KILL "$(pgrep -f "^runc .*checkpoint.*$T")"
                 else
                         kill -INT "$client"
                 fi
                 code=0
                 wait "$client" || code=$?
                 [ "$code" -ne 0 ]
+                [ "$way" != runc ] || grep -q "runc was killed by signal 9" "$T/dump.out"
                 wait_for "! pgrep -f 'checkpoint.*$T'" 20
                 wait_for '[ "$(runc_state c1)" = running ]' 20
                 runc_goes_on "$T/b1"
                 nothing_left
         done
+}
+
+@test "a full disk: the reason is told, the container runs on" {
+        mkdir "$T/small"
+        runc_inside mount -t tmpfs -o size=2m small "$T/small"
+        start_daemon
+        counting '.process.args[2] = "x=$(dd if=/dev/urandom bs=1M count=4 2>/dev/null | base64 -w0); " + .process.args[2]'
+        for options in "--compression none" "--compression zstd --stop"; do
+                # shellcheck disable=SC2086 # words
+                run "$STASIS" dump runc c1 "${root[@]}" --dir "$T/small" $options 3>&-
+                [ "$status" -ne 0 ]
+                [[ "$output" == *"no space left"* ]]
+                [ "$(runc_state c1)" = running ]
+                runc_goes_on "$T/b1"
+                [ -z "$(runc_inside find "$T/small" -mindepth 1)" ]
+        done
+}
+
+@test "a file of the bundle that grew after the dump: it is named, and what mends it does" {
+        counting '.process.args[2] = "exec 9>/tmp/log; " + (.process.args[2] | sub("/count"; "/count; echo $i >\u00269"))'
+        dump runc c1 "${root[@]}" --no-server
+        runc_goes_on "$T/b1"
+        runc_do delete --force c1
+        run "$STASIS" restore runc --path "$checkpoint" "${root[@]}" --no-server --detach 3>&-
+        [ "$status" -ne 0 ]
+        [[ "$output" == *"$T/b1/rootfs/tmp/log has "*" bytes, and had "*"truncate -s "* ]] || { echo "$output" >&2; return 1; }
+        [ "$(runc_state c1)" = gone ]
+        mend=$(sed -n "s/.*'\(truncate [^']*\)'.*/\1/p" <<<"$output")
+        run "$STASIS" restore runc --path "$checkpoint" "${root[@]}" --no-server --files=rollback 3>&-
+        [ "$status" -ne 0 ]
+        [[ "$output" == *"--files=rollback"*"used as they are in its bundle"* ]]
+        $mend
+        restore runc --path "$checkpoint" "${root[@]}" --no-server --detach
+        [ "$(runc_state c1)" = running ]
 }
 
 @test "a damaged checkpoint restores nothing" {

@@ -56,6 +56,11 @@ static void finds_aliases(void **state) {
         assert_rest(&features, "--errors");
         assert_int_equal(line_parse(ARGV("plugins"), &plugins, NULL), 0);
         assert_ptr_equal(plugins.command, &command_plugin_list);
+        assert_ptr_equal(command_find("ps"), &command_job_list);
+        assert_ptr_equal(command_find("jobs"), &command_job_list);
+        assert_ptr_equal(command_find("checkpoints"), &command_job_checkpoint_list);
+        assert_null(command_find("ps|jobs"));
+        assert_null(command_find("p"));
 }
 
 static void skips_flags_and_their_values(void **state) {
@@ -98,6 +103,49 @@ static void keeps_what_is_not_the_command(void **state) {
         assert_false(dashes.json || dashes.help);
 }
 
+/* What is behind PATH is the program's, but exact long flags of ours are not. */
+static void divides_a_line_from_its_program(void **state) {
+        static const struct {
+                const char *argv[12];
+                const char *expected; /* flags, --, the program */
+        } lines[] = {
+                { { "run", "process", "sh", "-c", "echo $0; exit 3", "x" }, "-- sh -c echo $0; exit 3 x" },
+                { { "exec", "sh", "-c", "x" }, "-- sh -c x" },
+                { { "run", "process", "-j", "a", "sleep", "-j", "b" }, "-j a -- sleep -j b" },
+                { { "run", "process", "sleep", "9", "--jid", "a", "--attach" }, "--jid a --attach -- sleep 9" },
+                { { "run", "process", "sleep", "--jid=a", "9" }, "--jid=a -- sleep 9" },
+                { { "run", "process", "ls", "--all", "--jidx", "-la" }, "-- ls --all --jidx -la" },
+                { { "run", "process", "python3", "--version" }, "-- python3 --version" },
+                { { "run", "process", "git", "--help", "-h" }, "-- git --help -h" },
+                { { "run", "process", "ls", "--", "--jid", "a" }, "-- ls --jid a" },
+                { { "run", "process", "--", "ls", "--jid", "a" }, "-- ls --jid a" },
+                { { "run", "process", "--", "git", "checkout", "--", "x" }, "-- git checkout -- x" },
+                { { "--no-server", "run", "--init", "process", "ls", "--as-root" },
+                  "--no-server --init --as-root -- ls" },
+                { { "run", "process", "cat", "-" }, "-- cat -" },
+                { { "run", "process", "run", "process" }, "-- run process" },
+                { { "run", "process", "ls", "--jid" }, "--jid" }, /* which is then told to need a value */
+        };
+
+        (void)state;
+        for (size_t i = 0; i < ELEMENTSOF(lines); i++) {
+                _cleanup_(line_clear) struct line line = { 0 };
+
+                assert_int_equal(line_parse((char *const *)lines[i].argv, &line, NULL), 0);
+                assert_rest(&line, lines[i].expected);
+                assert_false(line.help || line.version);
+        }
+
+        _cleanup_(line_clear) struct line json = { 0 }, other = { 0 };
+        assert_int_equal(line_parse(ARGV("run", "process", "ls", "--json", "--config-dir", "/c"), &json, NULL), 0);
+        assert_true(json.json);
+        assert_string_equal(json.config_dir, "/c");
+        /* Other commands have flags anywhere. */
+        assert_int_equal(line_parse(ARGV("kill", "a", "-s", "TERM", "b"), &other, NULL), 0);
+        assert_ptr_equal(other.command, &command_job_kill);
+        assert_rest(&other, "a -s TERM b");
+}
+
 static void notes_what_matters_first(void **state) {
         _cleanup_(line_clear) struct line line = { 0 };
 
@@ -128,6 +176,7 @@ static void tells_what_is_unknown(void **state) {
         (void)state;
         assert_error(ARGV("dumb"), "unknown command 'dumb' (hint: did you mean 'stasis dump'?)");
         assert_error(ARGV("feature"), "did you mean 'stasis features'?");
+        assert_error(ARGV("job", "lst"), "did you mean 'stasis job list'?");
         assert_error(ARGV("daemon", "strat"),
                      "unknown command 'daemon strat' (hint: did you mean 'stasis daemon start'?)");
         assert_error(ARGV("dump", "proces", "42"), "dump: unknown type 'proces' (hint: did you mean 'process'?)");
@@ -223,11 +272,17 @@ static void flags_are_unique(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(finds_every_command),          cmocka_unit_test(finds_aliases),
-                cmocka_unit_test(skips_flags_and_their_values), cmocka_unit_test(keeps_what_is_not_the_command),
-                cmocka_unit_test(notes_what_matters_first),     cmocka_unit_test(a_value_is_no_flag),
-                cmocka_unit_test(tells_what_is_unknown),        cmocka_unit_test(words_may_be_missing),
-                cmocka_unit_test(help_has_an_example),          cmocka_unit_test(flags_are_unique),
+                cmocka_unit_test(finds_every_command),
+                cmocka_unit_test(finds_aliases),
+                cmocka_unit_test(skips_flags_and_their_values),
+                cmocka_unit_test(keeps_what_is_not_the_command),
+                cmocka_unit_test(notes_what_matters_first),
+                cmocka_unit_test(divides_a_line_from_its_program),
+                cmocka_unit_test(a_value_is_no_flag),
+                cmocka_unit_test(tells_what_is_unknown),
+                cmocka_unit_test(words_may_be_missing),
+                cmocka_unit_test(help_has_an_example),
+                cmocka_unit_test(flags_are_unique),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }

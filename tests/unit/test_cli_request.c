@@ -7,6 +7,9 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -19,9 +22,11 @@
 #include "cli/command.h"
 #include "cli/dump.h"
 #include "cli/line.h"
+#include "cli/manage.h"
 #include "cli/query.h"
 #include "cli/request.h"
 #include "cli/restore.h"
+#include "cli/run.h"
 #include "engine/settings.h"
 
 #define ARGV(...) ((char *const *)(const char *const[]){ __VA_ARGS__ __VA_OPT__(, ) NULL })
@@ -68,6 +73,110 @@ static Daemon__RestoreReq *restore(char *const *argv, const char *refusal) {
 
         expect_refusal(r, err, refusal);
         return req;
+}
+
+static Daemon__RunReq *run_of(char *const *argv, const char *refusal) {
+        _cleanup_(line_clear) struct line line = { 0 };
+        _cleanup_(arguments_freep) struct st_arguments *arguments = parse(argv, &line);
+        const struct st_run_command *type = (const struct st_run_command *)line.type;
+        _cleanup_error_ struct st_error *err = NULL;
+        Daemon__RunReq *req = NULL;
+        int r = line.command == &command_run ? run_request(type, arguments, &req, &err)
+                                             : manage_request(type, arguments, &req, &err);
+
+        if (!refusal && r < 0)
+                fail_msg("%s", st_error_message(err));
+        if (refusal) {
+                assert_true(r < 0);
+                if (!strstr(st_error_message(err), refusal))
+                        fail_msg("'%s' does not say '%s'", st_error_message(err), refusal);
+        }
+        return req;
+}
+
+static void a_run_has_what_the_caller_has(void **state) {
+        _cleanup_(message_freep) Daemon__RunReq *req =
+                run_of(ARGV("run", "process", "--jid", "a", "sh", "-c", "exit 3"), NULL);
+        _cleanup_free_ char *here = path_absolute(".");
+        mode_t mask = umask(0);
+
+        (void)state;
+        (void)umask(mask);
+        assert_string_equal(req->type, "process");
+        assert_string_equal(req->jid, "a");
+        assert_true(text_ends_with(req->details->process->path, "/sh") && req->details->process->path[0] == '/');
+        assert_int_equal(req->details->process->n_args, 2);
+        assert_string_equal(req->details->process->args[1], "exit 3");
+        assert_string_equal(req->details->process->workingdir, here);
+        assert_int_equal(req->umask, mask);
+        assert_true(req->has_uid && req->uid == geteuid() && req->has_gid && req->gid == getegid());
+        assert_true(req->n_env > 0 && req->n_limits >= 16);
+        assert_int_equal(req->limits[7]->resource, RLIMIT_NOFILE);
+        assert_false(req->attachable || req->waitfirstmaster || req->init || req->policy);
+        assert_true(isempty(req->log) && isempty(req->pidfile));
+}
+
+static void a_run_says_what_was_given(void **state) {
+        _cleanup_(message_freep) Daemon__RunReq *attach = run_of(
+                ARGV("run", "process", "-a", "--as-root", "--init", "-o", "/o", "--pid-file", "/p", "/bin/sh"), NULL);
+        _cleanup_(message_freep) Daemon__RunReq *attachable =
+                run_of(ARGV("run", "process", "--attachable", "/bin/sh"), NULL);
+        _cleanup_(message_freep) Daemon__RunReq *local =
+                run_of(ARGV("run", "process", "--attach", "--no-server", "/bin/sh"), NULL);
+
+        (void)state;
+        assert_true(attach->attachable && attach->waitfirstmaster && attach->init);
+        assert_true(attach->uid == 0 && attach->gid == 0 && attach->n_groups == 1 && attach->groups[0] == 0);
+        assert_string_equal(attach->log, "/o");
+        assert_string_equal(attach->pidfile, "/p");
+        assert_true(attachable->attachable && !attachable->waitfirstmaster);
+        assert_false(local->attachable || local->waitfirstmaster);
+
+        assert_null(run_of(ARGV("run", "process"), "PATH is missing"));
+        assert_null(run_of(ARGV("run", "process", "no-such-command-at-all"), "there is no such command"));
+        assert_null(run_of(ARGV("run", "process", "/etc"), "it is a directory"));
+        assert_null(run_of(ARGV("run", "process", "/etc/passwd"), "it is not executable"));
+        assert_null(run_of(ARGV("run", "process", "--attach", "--json", "ls"), "contradict"));
+        assert_null(run_of(ARGV("run", "process", "--detach-keys", "ctrl-", "ls"), "--detach-keys"));
+}
+
+static void a_process_is_managed_by_its_pid(void **state) {
+        _cleanup_(message_freep) Daemon__RunReq *req = run_of(ARGV("manage", "process", "42", "-j", "db"), NULL);
+
+        (void)state;
+        assert_int_equal(req->action, DAEMON__RUN_ACTION__MANAGE_EXISTING);
+        assert_int_equal(req->details->process->pid, 42);
+        assert_string_equal(req->jid, "db");
+        assert_null(run_of(ARGV("manage", "process", "42", "--upcoming"), "no PID to wait for"));
+        assert_null(run_of(ARGV("manage", "process"), "PID is missing"));
+}
+
+static void jobs_are_named_by_their_jid(void **state) {
+        _cleanup_(message_freep) Daemon__DumpReq *dumped =
+                dump(ARGV("dump", "job", "calm-otter", "--allow-orphans"), NULL);
+        _cleanup_(message_freep) Daemon__RestoreReq *restored = restore(ARGV("restore", "job", "calm-otter"), NULL);
+        _cleanup_(message_freep) Daemon__RestoreReq *attached =
+                restore(ARGV("restore", "job", "calm-otter", "-a", "-p", "/x"), NULL);
+        _cleanup_(message_freep) Daemon__RestoreReq *logged =
+                restore(ARGV("restore", "job", "calm-otter", "--attachable=false", "--out", "/o"), NULL);
+
+        (void)state;
+        assert_string_equal(dumped->type, "job");
+        assert_string_equal(dumped->details->jid, "calm-otter");
+        assert_true(dumped->alloworphans);
+        assert_string_equal(restored->details->jid, "calm-otter");
+        assert_true(isempty(restored->path));
+        assert_false(restored->has_attachable || restored->waitfirstmaster); /* as it was */
+        assert_true(attached->attachable && attached->waitfirstmaster);
+        assert_string_equal(attached->path, "/x");
+        assert_true(logged->has_attachable && !logged->attachable);
+        assert_string_equal(logged->log, "/o");
+
+        assert_null(dump(ARGV("dump", "job"), "JID is missing"));
+        assert_null(dump(ARGV("dump", "job", "a", "b"), "unexpected argument 'b'"));
+        assert_null(dump(ARGV("dump", "job", "a", "--no-server"), "only the daemon knows jobs"));
+        assert_null(restore(ARGV("restore", "job", "a", "--no-server"), "only the daemon knows jobs"));
+        assert_null(restore(ARGV("restore", "job", "a", "--attach", "--check"), "contradict"));
 }
 
 static void a_plain_dump_decides_nothing(void **state) {
@@ -241,6 +350,10 @@ static void targets_have_a_name(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
+                cmocka_unit_test(a_run_has_what_the_caller_has),
+                cmocka_unit_test(a_run_says_what_was_given),
+                cmocka_unit_test(a_process_is_managed_by_its_pid),
+                cmocka_unit_test(jobs_are_named_by_their_jid),
                 cmocka_unit_test(a_plain_dump_decides_nothing),
                 cmocka_unit_test(a_dump_says_what_was_given),
                 cmocka_unit_test(a_url_stays_as_it_is),

@@ -26,6 +26,7 @@
 
 #include "../../plugins/docker/engine.h"
 #include "../../plugins/docker/engine_reply.h"
+#include "../../plugins/docker/engine_stream.h"
 
 #define OK(body) "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" body
 #define FAILED(status, body) "HTTP/1.1 " status "\r\nConnection: close\r\n\r\n" body
@@ -431,6 +432,74 @@ static void test_wanted_version(void **state) {
         assert_string_equal(version.api, "1.30");
 }
 
+/* All that comes until the end, or until `size` is full. */
+static size_t read_stream(struct engine_stream *stream, char *data, size_t size) {
+        size_t n = 0;
+
+        for (int i = 0; n < size && i < 100; i++) {
+                struct pollfd ready = { .fd = engine_stream_fd(stream), .events = POLLIN };
+                ssize_t got = engine_stream_read(stream, data + n, size - n);
+
+                if (got == 0)
+                        break;
+                if (got > 0)
+                        n += (size_t)got;
+                else
+                        (void)poll(&ready, 1, 100);
+        }
+        return n;
+}
+
+static void test_attach(void **state) {
+        (void)state;
+        struct engine_stream *stream = NULL;
+        struct st_error *error = NULL;
+        char data[64] = "";
+        start((const char *const[]){ VERSION, "HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\n\r\nfirst bytes",
+                                     FAILED("404 Not Found", "{\"message\":\"No such container: x\"}"),
+                                     "SSH-2.0-OpenSSH_9.2p1\r\n\r\n", "HTTP/1.1 101", NULL });
+        _cleanup_engine_ struct engine *engine = client(-1);
+        assert_int_equal(engine_stream_open(engine, "web", true, &stream, NULL), 0);
+        assert_int_equal(read_stream(stream, data, sizeof(data) - 1), strlen("first bytes"));
+        assert_string_equal(data, "first bytes");
+        engine_stream_close(stream);
+        assert_non_null(strstr(server.asked, "/containers/web/attach?stream=1&stdout=1&stderr=1&stdin=1 "));
+
+        int r = engine_stream_open(engine, "web", false, &stream, &error);
+        failed(r, ENOENT, error, "No such container: x", "");
+        assert_null(strstr(server.asked, "stdin=1"));
+        assert_int_equal(engine_stream_open(engine, "web", false, &stream, NULL), -EPROTO);
+        assert_int_equal(engine_stream_open(engine, "web", false, &stream, NULL), -ECONNRESET);
+        assert_int_equal(engine_stream_open(engine, "../x", false, &stream, NULL), -EINVAL);
+}
+
+/* The same whatever pieces it comes in. */
+static void test_frames(void **state) {
+        (void)state;
+        static const uint8_t bytes[] = "\1\0\0\0\0\0\0\3out\2\0\0\0\0\0\0\4oops\1\0\0\0\0\0\0\0\1\0\0\0\0\0\0\1!";
+
+        for (size_t piece = 1; piece <= sizeof(bytes) - 1; piece++) {
+                struct engine_frames frames = { 0 };
+                char out[2][16] = { "", "" };
+                size_t had[2] = { 0 };
+
+                for (size_t at = 0; at < sizeof(bytes) - 1;) {
+                        size_t left = sizeof(bytes) - 1 - at, n;
+                        const uint8_t *data;
+                        int stream;
+                        size_t done = engine_frames_take(&frames, bytes + at, left < piece ? left : piece, &stream,
+                                                         &data, &n);
+
+                        assert_true(done > 0 && done <= piece);
+                        memcpy(out[stream - 1] + had[stream - 1], data, n);
+                        had[stream - 1] += n;
+                        at += done;
+                }
+                assert_string_equal(out[0], "out!");
+                assert_string_equal(out[1], "oops");
+        }
+}
+
 #define test(name) cmocka_unit_test_setup_teardown(name, prepare, finish)
 
 int main(void) {
@@ -439,7 +508,7 @@ int main(void) {
                 test(test_no_json),        test(test_no_http),  test(test_cut_off),    test(test_nothing),
                 test(test_huge),           test(test_redirect), test(test_hangs),      test(test_cancelled),
                 test(test_archive),        test(test_nobody),   test(test_addresses),  test(test_negotiation),
-                test(test_wanted_version),
+                test(test_wanted_version), test(test_attach),   test(test_frames),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }

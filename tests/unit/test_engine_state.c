@@ -30,6 +30,8 @@ static char *write_state(void) {
                 .n_tasks = ELEMENTSOF(tasks),
                 .external_pipes = { .items = &pipe, .n = 1 },
         };
+        char *keys[] = { (char *)"tty[8803:17]", NULL };
+        const struct strv terminals = { .items = keys, .n = 1 };
         struct st_dump dump = { .req = &req, .criu = &criu, .state = &process };
 
         req.type = (char *)"process";
@@ -38,7 +40,7 @@ static char *write_state(void) {
         process.cmdline = (char *)"program \"with\" quotes";
         criu.has_shell_job = criu.shell_job = 1;
         criu.has_ghost_limit = 1; /* of no use to a restore: not kept */
-        return state_to_json(&dump, &analysis, "4.2.1");
+        return state_to_json(&dump, &analysis, &terminals, "4.2.1");
 }
 
 static void test_round_trip(void **unused) {
@@ -60,6 +62,8 @@ static void test_round_trip(void **unused) {
         assert_int_equal(saved->n_pipes, 1);
         assert_int_equal(saved->pipes[0].inode, 777);
         assert_true(saved->pipes[0].writable);
+        assert_int_equal(saved->terminals.n, 1);
+        assert_string_equal(saved->terminals.items[0], "tty[8803:17]");
         assert_int_equal(saved->tasks[1].start, 4711);
         assert_int_equal(saved->tasks[1].n_threads, 0);
         assert_string_equal(saved->boot, proc_boot_id());
@@ -82,6 +86,7 @@ static void test_optional(void **unused) {
         assert_null(saved->criu_version);
         assert_null(saved->cpu_flags);
         assert_int_equal(saved->tasks[0].start, 0);
+        assert_int_equal(saved->terminals.n, 0);
         saved = saved_state_free(saved);
         assert_int_equal(state_from_json(threads, &saved, NULL), 0);
         assert_int_equal(saved->tasks[0].n_threads, 2);
@@ -109,6 +114,28 @@ static void refuse(const char *text, int number, const char *expected) {
         assert_non_null(strstr(st_error_message(error), expected));
 }
 
+/* The key becomes a part of an option of CRIU's. */
+static void test_terminals(void **unused) {
+        (void)unused;
+        static const char *const bad[] = { "1",
+                                           "\"\"",
+                                           "\"tty[:1]\"",
+                                           "\"tty[1:]\"",
+                                           "\"tty[1:2\"",
+                                           "\"tty[1:2]x\"",
+                                           "\"tty[1:2]:file[/etc/shadow]\"",
+                                           "\"tty[11111111111111111:2]\"",
+                                           "\"file[1:2]\"" };
+
+        for (size_t i = 0; i < ELEMENTSOF(bad); i++) {
+                _cleanup_free_ char *text =
+                        xasprintf("{\"version\":1,\"type\":\"process\",\"criu\":{},\"state\":{},\"tasks\":[{\"pid\":7,"
+                                  "\"pgid\":7,\"sid\":7}],\"ptys\":[],\"pipes\":[],\"terminals\":[%s]}",
+                                  bad[i]);
+                refuse(text, -EBADMSG, "a terminal is not readable");
+        }
+}
+
 static void test_refused(void **unused) {
         (void)unused;
         refuse("[]", -EBADMSG, "not readable");
@@ -124,10 +151,8 @@ static void test_refused(void **unused) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_round_trip),
-                cmocka_unit_test(test_optional),
-                cmocka_unit_test(test_truncated),
-                cmocka_unit_test(test_refused),
+                cmocka_unit_test(test_round_trip), cmocka_unit_test(test_optional), cmocka_unit_test(test_truncated),
+                cmocka_unit_test(test_terminals),  cmocka_unit_test(test_refused),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }

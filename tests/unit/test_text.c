@@ -51,6 +51,30 @@ static void pids(void **state) {
         assert_int_equal(text_to_pid("self", &pid), -EINVAL);
 }
 
+static void durations(void **state) {
+        static const struct {
+                const char *text;
+                uint64_t ms;
+        } good[] = { { "0", 0 },       { "10s", 10000 },     { "5m", 300000 },    { "1h", 3600000 },
+                     { "500ms", 500 }, { "1h30m", 5400000 }, { "2d", 172800000 }, { "1m1ms", 60001 },
+                     { "0s", 0 },      { "90m", 5400000 } };
+        static const char *const bad[] = { "", "10", "s", "1x", "1 s", "-1s", "1s1m", "1s1s", "1.5h", "1h30", "10sm" };
+        uint64_t ms = 7;
+
+        (void)state;
+        for (size_t i = 0; i < ELEMENTSOF(good); i++) {
+                assert_int_equal(text_to_duration(good[i].text, &ms), 0);
+                assert_true(ms == good[i].ms);
+        }
+        ms = 7;
+        for (size_t i = 0; i < ELEMENTSOF(bad); i++)
+                assert_int_equal(text_to_duration(bad[i], &ms), -EINVAL);
+        assert_int_equal(text_to_duration("99999999999999999999s", &ms), -ERANGE);
+        assert_int_equal(text_to_duration("18446744073709551615d", &ms), -ERANGE);
+        assert_int_equal(text_to_duration("18446744073709551615ms1x", &ms), -EINVAL);
+        assert_true(ms == 7); /* a failure changes nothing */
+}
+
 static void sizes(void **state) {
         (void)state;
         uint64_t size;
@@ -182,10 +206,15 @@ static void nearest_word(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(numbers),      cmocka_unit_test(pids),
-                cmocka_unit_test(sizes),        cmocka_unit_test(size_texts),
-                cmocka_unit_test(truth),        cmocka_unit_test(affixes),
-                cmocka_unit_test(lists),        cmocka_unit_test(foreign_bytes_become_safe),
+                cmocka_unit_test(numbers),
+                cmocka_unit_test(pids),
+                cmocka_unit_test(sizes),
+                cmocka_unit_test(durations),
+                cmocka_unit_test(size_texts),
+                cmocka_unit_test(truth),
+                cmocka_unit_test(affixes),
+                cmocka_unit_test(lists),
+                cmocka_unit_test(foreign_bytes_become_safe),
                 cmocka_unit_test(nearest_word),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/* Shared by the files jobs*.c and checkpoints*.c. */
+
+#include "base/text.h"
+#include "daemon/jobs.h"
+
+struct watched;
+struct waiter;
+struct verification;
+
+struct jobs {
+        sd_event *loop;
+        const struct st_arguments *config;
+        struct workers *workers;
+        struct supervisors *supervisors;
+        struct db *db;
+        void (*changed)(const char *jid, void *userdata); /* may be NULL */
+        void *changed_userdata;
+        sd_event_source *timer;             /* of jobs_settle() */
+        struct watched *watched;            /* jobs_watch.c */
+        struct waiter *waiters;             /* jobs_wait.c */
+        struct verification *verifications; /* checkpoints_begun.c */
+        struct quiet {
+                char *jid;
+                uint64_t since_ms;
+        } * quiet; /* jobs.c: jobs that were being started or restored, and nothing is seen of it any more */
+        size_t n_quiet, quiet_room;
+};
+
+/** Milliseconds since 1970. */
+int64_t jobs_now(void);
+
+/** jobs.c: brings records, rows and begun checkpoints in line, as far as can be; what cannot is tried again. */
+void jobs_settle(struct jobs *jobs);
+
+/** Something of the job was recorded. */
+void jobs_tell(struct jobs *jobs, const char *jid);
+
+/** Has it called soon, from the loop. */
+void jobs_settle_soon(struct jobs *jobs);
+
+/** jobs.c: makes the change, and logs when that fails: for what has happened, whether it can be recorded or not. */
+int jobs_change(struct jobs *jobs, const char *jid, const struct db_job_change *change);
+
+/** jobs_end.c: a supervisors_settle_fn. */
+int jobs_on_record(const struct record *record, void *userdata);
+
+/**
+ * jobs_end.c: the process of a RUNNING job has ended.
+ *
+ * @param status as of waitpid(2); -1: nobody knows
+ * @param reason of a LOST one; NULL: as it is
+ * @return 0 when that is recorded
+ */
+int jobs_conclude(struct jobs *jobs, const struct db_job *job, int status, const char *reason);
+
+/** jobs_end.c: a job that is being restored was not: back to the state it was in before. */
+void jobs_restore_failed(struct jobs *jobs, const char *jid, const char *reason);
+
+/**
+ * jobs_end.c: an operation has started the job's process. With a supervisor its record says the rest.
+ *
+ * @param id the operation's
+ * @param start_time 0: to be found out
+ * @param reason "run", "restore"
+ */
+void jobs_started(struct jobs *jobs, const char *jid, const char *id, pid_t pid, uint64_t start_time,
+                  const char *reason);
+
+/** jobs_watch.c: for a process without a supervisor; its end concludes the job. @return -ESRCH: it is not there */
+int jobs_watch(struct jobs *jobs, const char *jid, pid_t pid, uint64_t start_time);
+bool jobs_is_watched(const struct jobs *jobs, const char *jid);
+void jobs_watch_clear(struct jobs *jobs);
+
+void jobs_wait_clear(struct jobs *jobs);
+
+/** checkpoints_begun.c: is there a dump that was begun, and is to end the job? */
+bool checkpoints_ending(struct jobs *jobs, const char *jid);
+
+/** checkpoints_begun.c: looks at what interrupted dumps left. @return how many are not told yet */
+size_t checkpoints_settle(struct jobs *jobs);
+void checkpoints_child_ended(struct jobs *jobs, pid_t pid, int status);
+void checkpoints_clear(struct jobs *jobs);
+
+/** checkpoints.c: size, format of what is at info->path, and the rest that a begun one does not have. */
+void checkpoints_complete(Stasis__V1__CheckpointInfo *info);
+
+/** An operation on a job: what all of them need. */
+struct job_operation {
+        struct jobs *jobs;
+        char *jid;
+        char *id;    /* the operation's */
+        bool policy; /* nobody has asked for it */
+        struct worker_events events;
+        void *userdata;
+};
+
+/** jobs.c: queues it. @param task its kind, kind_name, target and request are set; the caller's text is taken */
+struct worker *job_operation_start(struct job_operation *operation, struct jobs *jobs, const char *jid,
+                                   struct worker_task *task, struct job_caller *caller, const struct worker_events *own,
+                                   const struct worker_events *events, void *userdata);
+
+/** For worker_events.event: hands it on. */
+void job_operation_event(const Stasis__V1__Event *event, void *userdata);
+
+/** Hands the end on. */
+void job_operation_end(const struct job_operation *operation, const Stasis__Worker__Result *result,
+                       const Stasis__V1__Profile *profile, struct st_error *error);
+
+void job_operation_clear(struct job_operation *operation);
+
+/** Is it an error of a database that cannot be written? Adds the hint. */
+int jobs_db_hint(struct jobs *jobs, int r, struct st_error **err);

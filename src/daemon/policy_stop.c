@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* `daemon stop --checkpoint`: what has a policy is dumped and ended, and goes on at the next start. */
+
+#include <stdlib.h>
+
+#include "base/cleanup.h"
+#include "base/memory.h"
+#include "base/messages.h"
+#include "daemon/jobs_private.h"
+#include "daemon/policy_private.h"
+
+struct policy_stop {
+        struct policies *policies;
+        struct strv messages;
+        struct stopping {
+                struct policy_stop *stop;
+                char *jid;
+                struct worker *worker; /* NULL: it is done */
+        } * jobs;
+        size_t n, left;
+        sd_event_source *timer, *end;
+        void (*done)(char **messages, size_t n_messages, void *userdata);
+        void *userdata;
+};
+
+void policy_stop_clear(struct policies *policies) {
+        struct policy_stop *stop = policies->stop;
+
+        if (!stop)
+                return;
+        for (size_t i = 0; i < stop->n; i++)
+                free(stop->jobs[i].jid);
+        free(stop->jobs);
+        sd_event_source_disable_unref(stop->timer);
+        sd_event_source_disable_unref(stop->end);
+        strv_clear(&stop->messages);
+        free(stop);
+        policies->stop = NULL;
+}
+
+static int on_all_ended(sd_event_source *source, void *userdata) {
+        struct policy_stop *stop = userdata;
+        struct strv messages = stop->messages;
+
+        (void)source;
+        stop->messages = (struct strv){ 0 };
+        stop->done(messages.items, messages.n, stop->userdata);
+        return 0;
+}
+
+/** Whoever waits is told from the loop: never from inside what is called to begin. */
+static void check_end(struct policy_stop *stop) {
+        if (stop->left == 0 && !stop->end)
+                (void)sd_event_add_defer(stop->policies->loop, &stop->end, on_all_ended, stop);
+}
+
+static void on_dump_end(const Stasis__Worker__Result *result, const Stasis__V1__Profile *profile,
+                        struct st_error *error, void *userdata) {
+        struct stopping *job = userdata;
+
+        (void)profile;
+        job->worker = NULL;
+        if (result)
+                strv_addf(&job->stop->messages, "job %s is saved, and will go on at the next start", job->jid);
+        else
+                strv_addf(&job->stop->messages, "job %s runs on, not saved: %s", job->jid, st_error_message(error));
+        job->stop->left--;
+        check_end(job->stop);
+}
+
+static int on_timeout(sd_event_source *source, uint64_t usec, void *userdata) {
+        struct policy_stop *stop = userdata;
+
+        (void)source;
+        (void)usec;
+        for (size_t i = 0; i < stop->n; i++)
+                if (stop->jobs[i].worker)
+                        worker_cancel(stop->jobs[i].worker, ETIMEDOUT);
+        return 0;
+}
+
+static int add_running(const struct db_job *job, void *userdata) {
+        struct policy_stop *stop = userdata;
+
+        if (job->state == STASIS__V1__JOB_STATE__RUNNING && policy_find(stop->policies, job->spec->jid)) {
+                stop->jobs = xrealloc(stop->jobs, stop->n + 1, sizeof(*stop->jobs));
+                stop->jobs[stop->n++] = (struct stopping){ .stop = stop, .jid = xstrdup(job->spec->jid) };
+        }
+        return 0;
+}
+
+static void begin(struct stopping *job) {
+        static const struct worker_events events = { .end = on_dump_end };
+        _cleanup_error_ struct st_error *error = NULL;
+        struct job_caller caller = policy_caller();
+
+        if (jobs_dump(job->stop->policies->jobs, STASIS__WORKER__OPERATION_KIND__DUMP,
+                      policy_dump_request(job->jid, true), &caller, &events, job, &job->worker, &error) < 0)
+                on_dump_end(NULL, NULL, error, job);
+}
+
+void policies_stop(struct policies *policies, uint64_t within_ms,
+                   void (*done)(char **messages, size_t n_messages, void *userdata), void *userdata) {
+        struct policy_stop *stop = NEW(struct policy_stop);
+
+        policy_stop_clear(policies);
+        stop->policies = policies;
+        stop->done = done;
+        stop->userdata = userdata;
+        policies->stop = stop; /* from here on no policy begins anything */
+        (void)db_job_each(jobs_db(policies->jobs), true, add_running, stop, NULL);
+        stop->left = stop->n;
+        for (size_t i = 0; i < stop->n; i++)
+                begin(&stop->jobs[i]);
+        if (within_ms > 0)
+                (void)sd_event_add_time_relative(policies->loop, &stop->timer, CLOCK_MONOTONIC, within_ms * 1000, 1000,
+                                                 on_timeout, stop);
+        check_end(stop);
+}

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/*
+ * The cgroup of a job: OURS/stasis-jobs/JID, in the hierarchy by which it can be frozen (src/process/freezer.h): that
+ * of version 1's freezer where it is mounted, else version 2's. OURS is the cgroup of the calling process, which for
+ * the daemon and its workers is the same. It holds the job's processes and nobody else, so `freeze` can use it.
+ */
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include <stasis/error.h>
+
+#include "base/text.h"
+
+/**
+ * Makes the job's cgroup, or finds it from before.
+ *
+ * @param jid checked by jid_check(): it becomes the name of a directory
+ * @param ret its directory is appended, one for each hierarchy in use
+ * @return 0; -ENOENT: no hierarchy is mounted here; another -errno; with err
+ */
+int job_cgroup_make(const char *jid, struct strv *ret, struct st_error **err);
+
+/** Removes it. @return 0, also when there is none; -EBUSY: somebody is in it; another -errno */
+int job_cgroup_remove(const char *jid);
+
+/**
+ * Is a process in the same cgroups as we, but for one of a job below ours? Then a restore has none to bring back; nor
+ * for one that has ended.
+ */
+bool job_cgroup_is_all(pid_t pid);
+
+/** The same of two texts in the format of /proc/PID/cgroup. */
+bool job_cgroup_texts_agree(const char *ours, const char *theirs);

@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* The streams of what a plugin's handler restores: to attach to, or the file of its output. */
+
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/messages.h"
+#include "base/text.h"
+#include "engine/operation.h"
+#include "engine/restore_context.h"
+#include "engine/restore_output.h"
+
+/** The file itself, where nobody is to attach: so the output outlives whoever looks after it. */
+static int use_file(struct st_restore *restore, struct job_stdio *stdio, struct st_error **err) {
+        int fd = restore_open_output(restore, err);
+
+        if (fd < 0)
+                return fd;
+        stdio->job[1] = fd;
+        stdio->job[2] = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+        if (stdio->job[2] >= 0)
+                return 0;
+        stdio->job[2] = -EBADF;
+        return st_error_errno(err, errno, "cannot hand over %s", restore->req->log);
+}
+
+/** The supervisor writes the file, as root: it is made now, and is its user's. */
+static int make_file(const struct st_restore *restore, struct st_error **err) {
+        _cleanup_close_ int fd = isempty(restore->req->log) ? -EBADF : restore_open_output(restore, err);
+
+        return fd < 0 && !isempty(restore->req->log) ? fd : 0;
+}
+
+int st_restore_streams(struct st_restore *restore, bool terminal, int ret[3], struct st_error **err) {
+        const Stasis__V1__JobSpec *job = operation_job(restore->operation);
+        struct job_stdio *stdio = &restore_context(restore)->stdio;
+        const Daemon__RestoreReq *req = restore->req;
+        int r = 0;
+
+        ret[0] = ret[1] = ret[2] = -EBADF;
+        if (isempty(req->log) && job && !isempty(job->log)) /* its output goes where it went */
+                message_set_string(&restore->req->log, job->log);
+        if (terminal || req->attachable) {
+                r = make_file(restore, err);
+                if (r >= 0)
+                        r = terminal ? job_stdio_make_terminal(req->terminal, NULL, 0, stdio, err)
+                                     : job_stdio_make_pipes(stdio, err);
+        } else if (!isempty(req->log))
+                r = use_file(restore, stdio, err);
+        if (r < 0)
+                return r;
+        for (int i = 0; i < 3; i++) {
+                ret[i] = stdio->job[i];
+                stdio->job[i] = -EBADF;
+        }
+        return ret[1] >= 0;
+}

@@ -1,0 +1,383 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: Apache-2.0
+#
+# Jobs, as the daemon keeps them: through crashes of it, of supervisors and of the database.
+# shellcheck disable=SC2154,SC2030,SC2031,SC2016 # set by common.bash and bats; expanded by jobs
+
+bats_require_minimum_version 1.5.0
+load common
+
+CLIENT=$BATS_TEST_DIRNAME/grpcio_client.py
+
+setup() { start_test; }
+
+teardown() {
+        local each
+        for each in $("$STASIS" job list --json 2>/dev/null | jq -r '.[] | select(.state == "running") | .pid'); do
+                kill_tree "$each"
+        done
+        end_test
+}
+
+# grpc COMMAND ARGUMENT…: what the client answers, in $reply; must be what its command expects.
+grpc() {
+        reply=$("${STASIS_PYTHON:?a Python with grpcio}" "$CLIENT" --socket "$T/sock" --build "$STASIS_BUILD" \
+                --stubs "$BATS_FILE_TMPDIR/stubs" "$@" 2>"$T/client.err" 3>&-) ||
+                { cat "$T/client.err"; echo "$reply"; return 1; }
+}
+
+# field FILTER: of the reply.
+field() { jq -r "$1" <<<"$reply"; }
+
+# job JID COMMAND…: starts it; sets $pid.
+job() {
+        "$STASIS" run process --jid "$@" >"$T/run.out" 3>&-
+        pid=$(of "$1" .pid)
+        alive "$pid"
+}
+
+# of JID FILTER: what is known of a job.
+of() { "$STASIS" job list --json | jq -r --arg jid "$1" ".[] | select(.jid == \$jid) | $2"; }
+
+# becomes JID STATE [SECONDS]
+becomes() { wait_for "[ \"\$($STASIS job list --json | jq -r '.[] | select(.jid == \"$1\") | .state')\" = $2 ]" "${3:-10}"; }
+
+# A job that counts into its log, and must go on counting; sets $pid.
+counting_job() {
+        # shellcheck disable=SC2016
+        job "$1" sh -c 'i=0; while :; do i=$((i + 1)); echo $i; sleep 0.02; done'
+        T_count=$T/log/stasis-output-$1.log
+        wait_lines "$T_count" 3
+}
+
+job_goes_on() {
+        alive "$pid"
+        wait_lines "$T_count" $(($(lines "$T_count") + 3))
+}
+
+kill_daemon() {
+        kill -9 "$daemon"
+        wait "$daemon" || true
+        daemon=""
+}
+
+@test "somebody else's client: run, attach, list, dump, kill, restore, delete" {
+        start_daemon
+        # shellcheck disable=SC2016
+        grpc job -- first sh -c 'read -r line; echo "got $line"; echo bad >&2; exit 42'
+        [ "$(field .attached.code)" = 42 ]
+        [ "$(field .attached.stdout)" = "got hello" ]
+        [ "$(field .attached.stderr)" = bad ]
+        [ "$(field '.jobs[0].State.Status')" = halted ]
+        [ "$(field '.jobs[0].Checkpoint')" = null ]
+        [ "$(field '.response.Messages[-1]')" = "job first runs, PID $(field .response.PID)" ]
+        # One that has ended tells its code to whoever comes later.
+        grpc attach "$(field .response.PID)"
+        [ "$(field .attached.code)" = 42 ]
+
+        counting_job second
+        grpc dump_job second "$T/ckpt" one
+        grpc jobs second
+        [ "$(field '.jobs[0].Get.Details.JID')" = second ]
+        [ "$(field '.jobs[0].State.PID')" = "$pid" ]
+        [ "$(field '.jobs[0].State.IsRunning')" = true ]
+        [[ "$(field '.jobs[0].State.Status')" =~ ^(sleep|running)$ ]]
+        [ "$(field '.jobs[0].Log')" = "$T_count" ]
+        [ "$(field '.jobs[0].Checkpoint.Path')" = "$T/ckpt/one.tar.zst" ]
+        [ "$(field '.jobs[0].Checkpoint.Size')" = "$(stat -c %s "$T/ckpt/one.tar.zst")" ]
+        # Milliseconds.
+        [ $(($(date +%s) - $(field '.jobs[0].Checkpoint.Time') / 1000)) -lt 60 ]
+        [ "$(field '.jobs[0].Checkpoints')" = 1 ]
+        grpc kill second
+        [[ "$(field '.response.Messages[0]')" == "killed job second"* ]]
+        [ "$(of second .state)" = exited ]
+        grpc restore_job second
+        [ "$(field .response.PID)" = "$pid" ]
+        job_goes_on
+        grpc kill second 15
+        becomes second exited
+        grpc delete second
+        [[ "$(field '.response.Messages[0]')" == *"its checkpoint is kept"* ]]
+        [ -e "$T/ckpt/one.tar.zst" ]
+        grpc jobs
+        [ "$(field '.jobs | length')" = 1 ]
+}
+
+@test "each wrong request about jobs has its status, and leaves nothing" {
+        start_daemon
+        counting_job here
+        grpc job_statuses here
+        [ "$("$STASIS" job list --json | jq length)" = 1 ]
+        job_goes_on
+}
+
+@test "dump --stop leaves a job checkpointed; it is restored from its newest checkpoint that is there" {
+        start_daemon
+        counting_job one
+        dump job one --name old
+        dump job one --name mid
+        dump job one --name new --stop
+        [ "$(of one .state)" = checkpointed ]
+        before=$(lines "$T_count")
+        run "$STASIS" dump job one 3>&-
+        [ "$status" -eq 1 ]
+        [[ "$output" == *"does not run: it is checkpointed"* ]]
+        restore job one
+        [ "$(of one .state)" = running ]
+        wait_lines "$T_count" "$((before + 3))"
+        [ "$(head -n "$((before + 2))" "$T_count" | sort -n | uniq -d)" = "" ]
+        "$STASIS" kill one
+        rm "$T/ckpt/new.tar.zst"
+        restore job one
+        job_goes_on
+        "$STASIS" kill one
+        rm "$T"/ckpt/*
+        run "$STASIS" restore job one 3>&-
+        [ "$status" -eq 1 ]
+        [[ "$output" == *"no checkpoint to be restored from"* ]]
+        [ "$(of one .state)" = exited ]
+}
+
+@test "a restore that fails leaves the job as it was" {
+        start_daemon
+        counting_job one
+        dump job one --name one --stop
+        target sleep 100
+        printf garbage >"$T/garbage"
+        run "$STASIS" restore job one --path "$T/garbage" 3>&-
+        [ "$status" -eq 1 ]
+        [ "$(of one .state)" = checkpointed ]
+        pid=$(of one .pid)
+        restore job one
+        job_goes_on
+}
+
+@test "kill -9 of the daemon: jobs go on, their ends are known to the next one" {
+        start_daemon
+        job gone sh -c 'while [ ! -e "$0/go" ]; do sleep 0.02; done; exit 42' "$T"
+        job killed sleep 1000
+        killed=$pid
+        counting_job stays
+        kill_daemon
+        touch "$T/go"
+        kill -9 "$killed"
+        wait_gone "$killed"
+        job_goes_on
+        start_daemon
+        becomes gone exited
+        [ "$(of gone .exit_code)" = 42 ]
+        [ "$(of killed .state)" = exited ]
+        [ "$(of killed .exit_code)" = 137 ]
+        [ "$(of stays .state)" = running ]
+        dump job stays --stop
+        wait_for "[ -z \"\$(ls -A $T/run/jobs)\" ]"
+        restore job stays
+        job_goes_on
+}
+
+@test "kill -9 of the daemon in the middle of a dump --stop: running or checkpointed, as it is" {
+        start_slow_daemon
+        counting_job one
+        "$STASIS" dump job one --stop >"$T/out" 2>&1 3>&- &
+        local dumper=$!
+        wait_for "[ \"\$($STASIS daemon status --json | jq '.Operations // [] | length')\" = 1 ]"
+        sleep 0.7
+        kill_daemon
+        wait "$dumper" && return 1
+        start_daemon
+        wait_for "[ -z \"\$(ls -A $T/run/w)\" ]"
+        [ "$(of one .state)" = running ]
+        [ "$("$STASIS" job list --json | jq '.[0].checkpoint')" = null ]
+        nothing_left
+        job_goes_on
+}
+
+@test "a checkpoint that an interrupted daemon left is taken when it is good, and a kill by its dump is no exit" {
+        start_daemon
+        counting_job one
+        dump job one --name one --stop
+        restore job one
+        dump job one --name two --stop
+        stop_daemon
+        # As if the daemon had died before the end of the dump was recorded.
+        python3 - "$T/stasis.db" <<'EOF'
+import sqlite3, sys
+db = sqlite3.connect(sys.argv[1])
+db.execute("UPDATE checkpoints SET ready = 0 WHERE path LIKE '%two%'")
+db.execute("UPDATE jobs SET state = 1, since = since - 60000")
+db.commit()
+EOF
+        start_daemon
+        becomes one checkpointed
+        [[ "$(of one .checkpoint.path)" == */two.tar.zst ]]
+        stop_daemon
+        python3 - "$T/stasis.db" <<'EOF'
+import sqlite3, sys
+db = sqlite3.connect(sys.argv[1])
+db.execute("UPDATE checkpoints SET ready = 0 WHERE path LIKE '%two%'")
+db.commit()
+EOF
+        truncate -s 1000 "$T/ckpt/two.tar.zst"
+        start_daemon
+        wait_for "grep -q 'what it left is no checkpoint' $T/daemon.log"
+        [[ "$(of one .checkpoint.path)" == */one.tar.zst ]]
+}
+
+@test "a job that was being started when the daemon died, and never ran, is forgotten" {
+        start_daemon
+        counting_job one
+        stop_daemon
+        python3 - "$T/stasis.db" <<'EOF'
+import sqlite3, sys
+db = sqlite3.connect(sys.argv[1])
+db.row_factory = sqlite3.Row
+row = dict(db.execute("SELECT * FROM jobs").fetchone())
+row.update(id=row["id"] + 1, jid="never", state=0, pid=None, start_time=None, boot=None, record=None, exit_status=None)
+db.execute(f"INSERT INTO jobs ({','.join(row)}) VALUES ({','.join('?' * len(row))})", list(row.values()))
+db.execute("UPDATE jobs SET boot = 'another', state = 1, record = NULL WHERE jid = 'one'")
+db.commit()
+EOF
+        start_daemon
+        [ "$(of never .state)" = starting ]
+        wait_for "[ -z \"\$($STASIS job list --json | jq -r '.[] | select(.jid == \"never\") | .jid')\" ]"
+        # Its record knows better than the database.
+        [ "$(of one .state)" = running ]
+        job_goes_on
+}
+
+@test "after a reboot what ran is lost" {
+        start_daemon
+        job one sleep 1000
+        stop_daemon
+        kill -9 "$pid"
+        wait_gone "$pid"
+        rm -rf "$T/run"
+        python3 - "$T/stasis.db" <<'EOF'
+import sqlite3, sys
+db = sqlite3.connect(sys.argv[1])
+db.execute("UPDATE jobs SET boot = 'another'")
+db.commit()
+EOF
+        start_daemon
+        [ "$(of one .state)" = lost ]
+        "$STASIS" job inspect one --json | grep -q reboot
+}
+
+@test "a damaged database is moved aside, said, and running jobs are adopted" {
+        start_daemon
+        counting_job one
+        job two sleep 1000
+        kill_daemon
+        rm -f "$T"/stasis.db-*
+        dd if=/dev/urandom of="$T/stasis.db" bs=4096 count=4 conv=notrunc status=none
+        start_daemon
+        grep -q "the database $T/stasis.db was damaged: it was moved to $T/stasis.db.corrupt-" "$T/daemon.log"
+        [ -n "$(find "$T" -name 'stasis.db.corrupt-*')" ]
+        [ "$("$STASIS" job list --json | jq -c '[.[] | [.jid, .state]] | sort')" = '[["one","running"],["two","running"]]' ]
+        job_goes_on
+        dump job one
+        "$STASIS" kill two
+        [ "$(of two .exit_code)" = 137 ]
+}
+
+@test "a full disk under the database: nothing new, what lives goes on, ends are recorded later" {
+        mkdir "$T/db"
+        mount -t tmpfs -o size=1m none "$T/db" || skip "may not mount"
+        export STASIS_DB_PATH=$T/db/stasis.db
+        start_daemon
+        job ends sh -c 'while [ ! -e "$0/go" ]; do sleep 0.02; done; exit 3' "$T"
+        counting_job one
+        head -c 2m /dev/zero >"$T/db/fill" 2>/dev/null || true
+        run "$STASIS" run process --jid new true 3>&-
+        failed=$status said=$output
+        touch "$T/go"
+        job_goes_on
+        "$STASIS" job list >/dev/null
+        rm "$T/db/fill"
+        wait_for "[ \"\$($STASIS job list --json | jq -r '.[] | select(.jid == \"ends\") | .exit_code')\" = 3 ]" 20
+        "$STASIS" kill one
+        stop_daemon
+        umount "$T/db"
+        [ "$failed" -eq 1 ] || { echo "$said"; return 1; }
+        [[ "$said" == *"pace left"* || "$said" == *"full"* ]] || { echo "$said"; return 1; }
+}
+
+@test "a supervisor that is killed: the job goes on, and its end is known" {
+        start_daemon
+        job one sh -c 'while [ ! -e "$0/go" ]; do sleep 0.02; done; exit 9' "$T"
+        supervisor=$(awk '/^PPid/ { print $2 }' "/proc/$pid/status")
+        kill -9 "$supervisor"
+        wait_for "grep -q '^PPid:[[:space:]]*$daemon\$' /proc/$pid/status"
+        [ "$(of one .state)" = running ]
+        touch "$T/go"
+        becomes one exited
+        [ "$(of one .exit_code)" = 9 ]
+        wait_for "[ -z \"\$(ls -A $T/run/jobs)\" ]"
+}
+
+@test "manage: the end of somebody else's process is noticed, and it cannot be attached to" {
+        start_daemon
+        target sleep 1000
+        grpc manage "$pid" mine
+        [ "$(field .response.PID)" = "$pid" ]
+        [ "$(of mine .state)" = running ]
+        run grpc attach "$pid"
+        [[ "$output" == *FAILED_PRECONDITION*"job logs"* ]]
+        run "$STASIS" manage process "$pid" 3>&-
+        [ "$status" -ne 0 ]
+        [[ "$output" == *"is a job already"* ]]
+        kill_daemon
+        start_daemon
+        [ "$(of mine .state)" = running ]
+        kill -9 "$pid"
+        becomes mine lost
+        "$STASIS" delete mine
+}
+
+@test "operations on one job wait for each other, and can be cancelled while they do" {
+        start_slow_daemon
+        counting_job one
+        "$STASIS" dump job one --name first >"$T/first" 2>&1 3>&- &
+        local first=$!
+        wait_for "[ \"\$($STASIS daemon status --json | jq '.Operations // [] | length')\" = 1 ]"
+        "$STASIS" dump job one --name second >"$T/second" 2>&1 3>&- &
+        local second=$!
+        wait_for "$STASIS daemon status --json | jq -e '.Operations[1].Queued'"
+        [[ "$("$STASIS" daemon status)" == *queued* ]]
+        kill -INT "$second"
+        wait "$second" && return 1
+        grep -q "cancelled: job one goes on running" "$T/second" || { cat "$T/second"; return 1; }
+        [ ! -e "$T/ckpt/second.tar.zst" ]
+        wait "$first" || { cat "$T/first"; return 1; }
+        [ "$("$STASIS" checkpoints one --json | jq '[.. | objects | select(.path?)] | length')" = 1 ]
+        job_goes_on
+}
+
+@test "a deleted job does not come back, whatever of its processes still lives" {
+        start_daemon
+        # Its root ends, and leaves a process behind.
+        "$STASIS" run process --jid one sh -c 'sleep 1000 & echo $! >"$0/left"; exit 5' "$T" >/dev/null
+        becomes one exited
+        left=$(cat "$T/left")
+        alive "$left"
+        "$STASIS" delete one
+        kill_daemon
+        start_daemon
+        [ "$("$STASIS" job list --json | jq length)" = 0 ]
+        kill -9 "$left"
+        wait_for "[ -z \"\$(ls -A $T/run/jobs)\" ]"
+}
+
+@test "many jobs at once: the daemon stays small, and none of its descriptors reach them" {
+        start_daemon
+        for i in {1..40}; do "$STASIS" run process --jid "j$i" sleep 1000 >/dev/null 3>&-; done
+        [ "$("$STASIS" job list --json | jq '[.[] | select(.state == "running")] | length')" = 40 ]
+        [ -n "${STASIS_SANITIZE:-}" ] || [ "$(awk '/^VmRSS/ { print $2 }' "/proc/$daemon/status")" -lt 30720 ]
+        [ "$(prlimit --nofile --output SOFT --noheadings --pid "$(of j1 .pid)" | tr -d ' ')" = "$(ulimit -n)" ]
+        "$STASIS" kill -a -y >/dev/null
+        [ "$("$STASIS" job list --json | jq '[.[] | select(.state == "exited")] | length')" = 40 ]
+        "$STASIS" delete -a -y >/dev/null
+        wait_for "[ -z \"\$(ls -A $T/run/jobs)\" ]"
+        # A job has left nothing.
+        wait_for "[ \$(find /proc/$daemon/fd -mindepth 1 | wc -l) -le 25 ]" || { ls -l "/proc/$daemon/fd"; return 1; }
+}
