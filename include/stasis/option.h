@@ -32,6 +32,7 @@ struct st_option {
         const char *value_name; /* what help calls the value: "DIR"; NULL for BOOL without one */
         const char *help;       /* one sentence, lower case, no full stop */
         const char *choices;    /* allowed values separated by |, or NULL */
+        const char *bare; /* value when the flag is given without '='; then it never takes the next argument; or NULL */
 };
 
 /** The end of a table of rows. */

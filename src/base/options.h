@@ -17,6 +17,11 @@ struct option_tables {
         size_t n, room;
 };
 
+/** @return does the flag take the next argument when it has no value of its own ("--x=value", "-xvalue")? */
+static inline bool option_takes_next(const struct st_option *row) {
+        return row->type != ST_OPTION_BOOL && !row->bare;
+}
+
 void option_tables_add(struct option_tables *tables, const struct st_option *rows);
 void option_tables_clear(struct option_tables *tables);
 

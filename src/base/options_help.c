@@ -14,7 +14,7 @@
 #define LEFT_MAX 30 /* a longer flag has a line of its own */
 #define TEXT_MIN 20 /* on the narrowest terminal */
 
-/* "-d, --dir DIR"; malloc'ed */
+/* "-d, --dir DIR", "--wait[=TIME]"; malloc'ed */
 static char *left_of(const struct st_option *row) {
         char letter[] = { '-', row->letter, ',', ' ', 0 };
         const char *short_flag = row->letter ? letter : "    ";
@@ -22,6 +22,8 @@ static char *left_of(const struct st_option *row) {
         if (row->type == ST_OPTION_BOOL)
                 return row->value_name ? xasprintf("%s--%s[=%s]", short_flag, row->flag, row->value_name)
                                        : xasprintf("%s--%s", short_flag, row->flag);
+        if (row->bare)
+                return xasprintf("%s--%s[=%s]", short_flag, row->flag, row->value_name ? row->value_name : "VALUE");
         return xasprintf("%s--%s %s%s", short_flag, row->flag, row->value_name ? row->value_name : "VALUE",
                          row->type == ST_OPTION_LIST ? " …" : "");
 }

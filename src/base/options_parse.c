@@ -86,8 +86,8 @@ static int parse_long(struct st_arguments *arguments, char *const *argv, struct 
 
         if (!row)
                 return unknown_flag(arguments, name, length, err);
-        if (!value && row->type == ST_OPTION_BOOL)
-                value = "true";
+        if (!value && !option_takes_next(row))
+                value = row->bare ? row->bare : "true";
         if (!value) {
                 value = argv[1];
                 taken = 2;
@@ -120,9 +120,9 @@ static int parse_short(struct st_arguments *arguments, char *const *argv, struct
                         return st_error_set(err, EINVAL, "-%c (--%s) needs a value and must stand alone, not in %s", *c,
                                             row->flag, argv[0]);
 
-                const char *joined = c[1] == '=' ? c + 2 : c + 1;
-                r = set_flag(arguments, row, c[1] ? joined : argv[1], err);
-                return r < 0 ? r : c[1] ? 1 : 2;
+                const char *joined = c[1] == '=' ? c + 2 : c[1] ? c + 1 : row->bare;
+                r = set_flag(arguments, row, joined ? joined : argv[1], err);
+                return r < 0 ? r : joined ? 1 : 2;
         }
         return 1;
 }

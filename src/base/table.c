@@ -13,6 +13,8 @@
 #include "base/table.h"
 #include "base/text.h"
 
+#define WIDTH_MAX 100000
+
 struct row {
         char **cells; /* as many as columns; NULL: empty */
         size_t parent;
@@ -150,9 +152,51 @@ static int fill_lines(const struct table *table, struct libscols_table *out) {
         return 0;
 }
 
+static bool is_ascii(const char *text) {
+        while (text && (signed char)*text > 0)
+                text++;
+        return !text || *text == 0;
+}
+
+/** How wide each column is. @return false: some text has characters that may be wider or narrower than a byte */
+static bool measure(const struct table *table, int *ret_widths) {
+        for (size_t c = 0; c < table->names.n; c++)
+                ret_widths[c] = (int)strlen(table->names.items[c]);
+        for (size_t i = 0; i < table->n; i++)
+                for (size_t c = 0; c < table->names.n; c++) {
+                        const char *cell = table->rows[i].cells[c];
+                        size_t width = cell ? strlen(cell) : 0;
+
+                        if (!is_ascii(cell) || width > WIDTH_MAX)
+                                return false;
+                        if ((int)width > ret_widths[c])
+                                ret_widths[c] = (int)width;
+                }
+        return true;
+}
+
+static void print_row(char *const *cells, const int *widths, size_t n) {
+        for (size_t c = 0; c + 1 < n; c++)
+                printf("%-*s  ", widths[c], cells[c] ?: "");
+        puts(cells[n - 1] ?: "");
+}
+
+/** As libsmartcols prints it, but in a fraction of the time: there are tables with ten thousand rows. */
+static void print_plain(const struct table *table, const int *widths) {
+        print_row(table->names.items, widths, table->names.n);
+        for (size_t i = 0; i < table->n; i++)
+                print_row(table->rows[i].cells, widths, table->names.n);
+}
+
 static int print_text(const struct table *table) {
+        _cleanup_free_ int *widths = xcalloc(table->names.n, sizeof(int));
+
         if (table->n == 0)
                 return print_empty(table); /* libsmartcols prints nothing, not even the names */
+        if (!table->tree && measure(table, widths)) {
+                print_plain(table, widths);
+                return 0;
+        }
 
         scols_init_debug(0);
         _cleanup_(scols_unref_tablep) struct libscols_table *out = scols_new_table();

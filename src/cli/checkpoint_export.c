@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * `stasis checkpoint export PATH|ID DEST`: a checkpoint in another format, for other programs or another disk. Exported as
- * `none` it is a directory that plain `criu restore` accepts. Needs no daemon for a
- * path.
+ * `stasis checkpoint export PATH|ID DEST`: a checkpoint in another format, for other programs or another disk. Exported
+ * as `none` it is a directory that plain `criu restore` accepts. Needs no daemon for a path.
  */
 
 #include <errno.h>

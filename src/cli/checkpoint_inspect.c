@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * `stasis checkpoint inspect PATH|ID`: what is in a checkpoint. For a path it needs no daemon, and no more rights than to
- * read it.
+ * `stasis checkpoint inspect PATH|ID`: what is in a checkpoint. For a path it needs no daemon, and no more rights than
+ * to read it.
  */
 
 #include <errno.h>

@@ -219,7 +219,7 @@ static enum rest complete(const struct line *line, const char *before, const cha
         const char *equals = word[0] == '-' ? strchr(word, '=') : NULL;
         const struct st_option *row = before && before[0] == '-' ? line_find_flag(line, before) : NULL;
 
-        if (row && row->type != ST_OPTION_BOOL && !strchr(before, '='))
+        if (row && option_takes_next(row) && !strchr(before, '='))
                 return offer_values(&(struct completion){ word, "" }, row);
         if (equals) {
                 _cleanup_free_ char *flag = xstrndup(word, (size_t)(equals - word) + 1);

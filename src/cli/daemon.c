@@ -26,9 +26,11 @@
 #include "base/text.h"
 #include "cli/cli.h"
 #include "cli/command.h"
+#include "cli/interrupt.h"
 #include "cli/operation.h"
 #include "cli/output.h"
 #include "engine/settings.h"
+#include "rpc/client.h"
 
 #define STOP_TIMEOUT_MS 10000
 
@@ -87,8 +89,65 @@ static int wait_for_end(int pidfd, pid_t pid, struct st_error **err) {
         return 0;
 }
 
+static const struct st_option stop_options[] = {
+        { .flag = "checkpoint",
+          .type = ST_OPTION_STRING,
+          .value_name = "TIME",
+          .bare = "0",
+          .help = "before, save and end the jobs that have a policy (--every, --restart), which go on at the next "
+                  "start of the daemon; those that cannot be saved within TIME (90s, 5m) run on" },
+        ST_OPTION_END,
+};
+
+/* The daemon ends itself after its answer. */
+static int save_jobs(struct cli *cli, Stasis__V1__StopResp **ret, struct st_error **err) {
+        const char *within = st_arguments_string(cli->arguments, "checkpoint");
+        Stasis__V1__StopReq req = STASIS__V1__STOP_REQ__INIT;
+        _cleanup_(daemon_link_freep) struct daemon_link *link = NULL;
+        const struct rpc_options options = { .cancel_fd = interrupt_fd() };
+        int r;
+
+        req.has_checkpoint = req.has_within = req.checkpoint = 1;
+        if (text_to_duration(within, &req.within) < 0) {
+                st_error_set(err, EINVAL, "--checkpoint: '%s' is not a time", within);
+                st_error_hint(err, "write it as --checkpoint=90s, --checkpoint=5m");
+                return -EINVAL;
+        }
+        r = daemon_link_open(cli, &link, err);
+        if (r >= 0)
+                r = rpc_client_call(daemon_link_client(link), "/stasis.v1.Stasis/Stop", &req.base,
+                                    &stasis__v1__stop_resp__descriptor, &options, ret, err);
+        if (r == -ECANCELED && interrupt_count() > 0) {
+                if (err)
+                        *err = st_error_free(*err);
+                return operation_interrupted("but the daemon goes on saving its jobs, and stops then", err);
+        }
+        return r;
+}
+
+static void print_stopped(const struct cli *cli, pid_t pid, const Stasis__V1__StopResp *saved) {
+        if (cli->json) {
+                json_t *object = json_pack("{s:i}", "stopped", (int)pid), *messages = saved ? json_array() : NULL;
+
+                for (size_t i = 0; saved && i < saved->n_messages; i++)
+                        json_array_append_new(messages, json_string(saved->messages[i]));
+                if (messages)
+                        json_object_set_new(object, "messages", messages);
+                output_json(object);
+                return;
+        }
+        for (size_t i = 0; saved && i < saved->n_messages; i++) {
+                _cleanup_free_ char *line = text_sanitise(saved->messages[i], strlen(saved->messages[i]));
+
+                puts(line);
+        }
+        printf("stopped daemon %d\n", (int)pid);
+}
+
 static int run_stop(struct cli *cli, struct st_error **err) {
+        _cleanup_(message_freep) Stasis__V1__StopResp *saved = NULL;
         const char *address = settings_socket_path(cli->arguments);
+        bool save = st_arguments_given(cli->arguments, "checkpoint");
         pid_t pid = 0;
         int r;
 
@@ -101,15 +160,15 @@ static int run_stop(struct cli *cli, struct st_error **err) {
         _cleanup_close_ int pidfd = find_daemon(address, &pid, err);
         if (pidfd < 0)
                 return pidfd;
-        if (pidfd_send_signal(pidfd, SIGTERM, NULL, 0) < 0 && errno != ESRCH)
+        r = save ? save_jobs(cli, &saved, err) : 0;
+        if (r < 0)
+                return r;
+        if (!save && pidfd_send_signal(pidfd, SIGTERM, NULL, 0) < 0 && errno != ESRCH)
                 return st_error_errno(err, errno, "cannot stop the daemon (process %d)", (int)pid);
         r = wait_for_end(pidfd, pid, err);
         if (r < 0)
                 return r;
-        if (cli->json)
-                output_json(json_pack("{s:i}", "stopped", (int)pid));
-        else
-                printf("stopped daemon %d\n", (int)pid);
+        print_stopped(cli, pid, saved);
         return EXIT_OK;
 }
 
@@ -199,8 +258,9 @@ const struct command command_daemon_start = {
 
 const struct command command_daemon_stop = {
         .path = "daemon stop",
-        .summary = "Stops the daemon and waits for its end; restored processes run on",
-        .examples = "daemon stop",
+        .summary = "Stops the daemon and waits for its end; jobs and restored processes run on",
+        .examples = "daemon stop\ndaemon stop --checkpoint=90s",
+        .options = (const struct st_option *const[]){ stop_options, NULL },
         .config = true,
         .run = run_stop,
 };

@@ -2,8 +2,8 @@
 #pragma once
 
 /*
- * The keys that end an attach and leave the job running, found in a stream of input. What could be the beginning of them
- * is held back until it is known; nothing but the whole sequence is ever swallowed.
+ * The keys that end an attach and leave the job running, found in a stream of input. What could be the beginning of
+ * them is held back until it is known; nothing but the whole sequence is ever swallowed.
  */
 
 #include <stdbool.h>

@@ -156,8 +156,8 @@ static void print_root(FILE *f) {
                 "  %-5dwrong command line or configuration: nothing was tried\n"
                 "  %-5dcancelled by a signal\n"
                 "  %-5dnobody reads the output\n"
-                "  '--attach', 'attach', 'run --no-server' and 'restore --no-server' end with the code of the job or process\n"
-                "  (128+N for signal N)\n",
+                "  '--attach', 'attach', 'run --no-server' and 'restore --no-server' end with the code of the job or\n"
+                "  process (128+N for signal N)\n",
                 EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED, EXIT_PIPE);
         print_examples(f, "dump process 42 --dir /var/backups\ndump --help");
 }

@@ -20,6 +20,7 @@
 #include "cli/command.h"
 #include "cli/operation.h"
 #include "cli/output.h"
+#include "cli/policy.h"
 #include "db/job_state.h"
 
 int job_ask(struct cli *cli, const char *jid, bool history, Stasis__V1__ListJobsResp **ret, struct st_error **err) {
@@ -142,6 +143,7 @@ json_t *job_json(const Stasis__V1__JobInfo *job) {
         json_object_set_new(object, "terminal", json_boolean(spec->terminal));
         json_object_set_new(object, "managed", json_boolean(spec->managed));
         json_object_set_new(object, "restarts", json_integer(job->restarts));
+        json_object_set_new(object, "policy", spec->policy ? policy_to_json(spec->policy) : json_null());
         json_object_set_new(object, "next_ms", job->next > 0 ? json_integer(job->next) : json_null());
         if (!isempty(job->problem))
                 set_text(object, "problem", job->problem);

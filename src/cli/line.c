@@ -106,7 +106,7 @@ static void note_flag(struct line *line, const struct st_option *row, const char
 static bool take_long(struct line *line, const char *flag, const char *next) {
         const char *name = flag + 2, *equals = strchr(name, '=');
         const struct st_option *row = find_flag(line, name, equals ? (size_t)(equals - name) : strlen(name), 0);
-        bool takes_next = row && !equals && row->type != ST_OPTION_BOOL;
+        bool takes_next = row && !equals && option_takes_next(row);
 
         if (row)
                 note_flag(line, row, equals ? equals + 1 : takes_next ? next : NULL);
@@ -120,8 +120,10 @@ static bool take_letters(struct line *line, const char *flag, const char *next) 
                 if (row && row->type == ST_OPTION_BOOL) {
                         note_flag(line, row, NULL);
                 } else if (row) {
-                        note_flag(line, row, letter[1] ? letter + 1 : next);
-                        return !letter[1];
+                        bool takes_next = !letter[1] && option_takes_next(row);
+
+                        note_flag(line, row, letter[1] ? letter + 1 : takes_next ? next : row->bare);
+                        return takes_next;
                 }
         }
         return false;
@@ -226,8 +228,8 @@ static int take_word(struct line *line, const char *word, struct st_error **err)
 }
 
 /*
- * `run process PATH …`: what follows PATH is the program's, but exact long flags of ours. Short ones would be taken from
- * nearly every program, and so would --help and --version.
+ * `run process PATH …`: what follows PATH is the program's, but exact long flags of ours. Short ones would be taken
+ * from nearly every program, and so would --help and --version.
  */
 static bool is_of_program(const struct line *line, const char *word) {
         const struct st_option *row;

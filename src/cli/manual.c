@@ -54,6 +54,8 @@ static void put_option(FILE *f, const struct st_option *row) {
         fputs("\\fR", f);
         if (row->type == ST_OPTION_BOOL && row->value_name)
                 fprintf(f, "[=\\fI%s\\fR]", row->value_name);
+        else if (row->bare)
+                fprintf(f, "[=\\fI%s\\fR]", row->value_name ?: "VALUE");
         else if (row->type != ST_OPTION_BOOL)
                 fprintf(f, " \\fI%s\\fR%s", row->value_name ?: "VALUE", row->type == ST_OPTION_LIST ? " …" : "");
         fputc('\n', f);

@@ -117,6 +117,15 @@ char *policy_to_text(const Daemon__JobPolicy *policy) {
         return parts.n > 0 ? strv_join(&parts, ", ") : NULL;
 }
 
+json_t *policy_to_json(const Daemon__JobPolicy *policy) {
+        static const Daemon__JobPolicy none = DAEMON__JOB_POLICY__INIT;
+
+        policy = policy ?: &none;
+        return json_pack("{s:I, s:I, s:b, s:I}", "every_ms", (json_int_t)policy->every, "keep",
+                         (json_int_t)policy->keep, "restart", policy->restart != 0, "restart_max",
+                         (json_int_t)policy->restartmax);
+}
+
 static int run_schedule(struct cli *cli, struct st_error **err) {
         const char *const *words = st_arguments_words(cli->arguments);
         _cleanup_(message_freep) Daemon__JobPolicy *policy = NULL;
@@ -138,12 +147,10 @@ static int run_schedule(struct cli *cli, struct st_error **err) {
         if (r < 0)
                 return r;
         if (cli->json) {
-                const Daemon__JobPolicy *now = jobs->jobs[0]->spec->policy;
+                json_t *object = policy_to_json(jobs->jobs[0]->spec->policy);
 
-                output_json(json_pack("{s:s, s:I, s:I, s:b, s:I}", "jid", words[0], "every_ms",
-                                      (json_int_t)(now ? now->every : 0), "keep", (json_int_t)(now ? now->keep : 0),
-                                      "restart", now && now->restart, "restart_max",
-                                      (json_int_t)(now ? now->restartmax : 0)));
+                json_object_set_new(object, "jid", json_string(words[0]));
+                output_json(object);
                 return EXIT_OK;
         }
         _cleanup_free_ char *text = policy_to_text(jobs->jobs[0]->spec->policy);

@@ -3,6 +3,8 @@
 
 /* The flags of a job's policy, for `run`, `manage` and `job schedule`. */
 
+#include <jansson.h>
+
 #include <daemon/daemon.pb-c.h>
 #include <stasis/error.h>
 #include <stasis/option.h>
@@ -19,3 +21,6 @@ int policy_from_arguments(const struct st_arguments *arguments, Daemon__JobPolic
 
 /** "every 10m, keep 5, restart"; malloc'ed, NULL when there is none. */
 char *policy_to_text(const Daemon__JobPolicy *policy);
+
+/** As JSON: new reference. @param policy NULL: none, all is zero then */
+json_t *policy_to_json(const Daemon__JobPolicy *policy);

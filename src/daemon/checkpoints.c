@@ -4,6 +4,8 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -11,8 +13,10 @@
 #include "base/io.h"
 #include "base/memory.h"
 #include "base/messages.h"
+#include "base/path.h"
 #include "daemon/jobs_private.h"
 #include "image/image.h"
+#include "image/partial.h"
 
 Daemon__Checkpoint *checkpoint_describe(const Stasis__V1__CheckpointInfo *info) {
         Daemon__Checkpoint *checkpoint = message_new(&daemon__checkpoint__descriptor);
@@ -103,8 +107,47 @@ void checkpoints_complete(Stasis__V1__CheckpointInfo *info) {
         }
 }
 
+/** What was a checkpoint, under a name that every writer takes for a leftover; malloc'ed. */
+static char *hidden_path(const char *path) {
+        _cleanup_free_ char *id = NULL;
+        uint64_t number;
+
+        if (getrandom(&number, sizeof(number), GRND_NONBLOCK) != sizeof(number))
+                number = (uint64_t)jobs_now();
+        id = xasprintf("%llx", (unsigned long long)number);
+        return image_partial_path(path, id);
+}
+
+/** Also what an earlier daemon did not get to remove. Should it fail or be cut short, the next one does it. */
+static void *remove_hidden(void *userdata) {
+        _cleanup_free_ char *path = userdata, *directory = path_directory(path);
+        struct stat st;
+        bool known = lstat(path, &st) == 0;
+
+        (void)io_remove_tree(path);
+        partial_clean(directory, known ? st.st_uid : geteuid());
+        return NULL;
+}
+
+/** The many gigabytes of a checkpoint take long to go. */
+static void remove_later(char *path) {
+        pthread_attr_t attributes;
+        pthread_t thread;
+        int r = pthread_attr_init(&attributes);
+
+        if (r == 0) {
+                (void)pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+                r = pthread_create(&thread, &attributes, remove_hidden, path);
+                (void)pthread_attr_destroy(&attributes);
+        }
+        if (r != 0)
+                (void)remove_hidden(path);
+}
+
 int checkpoints_delete(struct jobs *jobs, const char *id, struct st_error **err) {
         _cleanup_(message_freep) Stasis__V1__CheckpointInfo *info = NULL;
+        _cleanup_free_ char *hidden = NULL;
+        bool moved;
         int r;
 
         if (isempty(id))
@@ -116,12 +159,18 @@ int checkpoints_delete(struct jobs *jobs, const char *id, struct st_error **err)
                 st_error_hint(err, "see 'stasis daemon status'");
                 return -EBUSY;
         }
-        /* In this order: one that is listed is there. */
+        hidden = hidden_path(info->path);
+        moved = rename(info->path, hidden) == 0;
+        if (!moved && errno != ENOENT && errno != ENOTDIR)
+                return st_error_errno(err, errno, "cannot remove %s", info->path);
         r = jobs_db_hint(jobs, db_checkpoint_delete(jobs->db, id, err), err);
-        if (r < 0)
+        if (r < 0) {
+                if (moved)
+                        (void)rename(hidden, info->path);
                 return r;
+        }
         jobs_tell(jobs, info->jid);
-        r = io_remove_tree(info->path);
-        return r < 0 ? st_error_errno(err, r, "checkpoint %s is forgotten, but %s could not be removed", id, info->path)
-                     : 0;
+        if (moved)
+                remove_later(TAKE_PTR(hidden));
+        return 0;
 }

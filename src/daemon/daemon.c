@@ -226,9 +226,9 @@ static int prepare(struct daemon *daemon, const struct st_arguments *config, str
         if (r >= 0)
                 r = workers_new(daemon->loop, config, &daemon->service.workers, err);
         if (r >= 0)
-                r = supervisors_new(daemon->loop, &daemon->service.supervisors, err);
-        if (r >= 0)
                 r = lock_address(daemon, err);
+        if (r >= 0)
+                r = supervisors_new(daemon->loop, &daemon->service.supervisors, err);
         if (r >= 0)
                 r = prepare_jobs(daemon, config, err);
         if (r >= 0)

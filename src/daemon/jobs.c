@@ -319,6 +319,28 @@ struct worker *job_operation_start(struct job_operation *operation, struct jobs 
         return worker;
 }
 
+void jobs_ask_plugin(struct jobs *jobs, Stasis__Worker__OperationKind kind, const char *kind_name, const char *jid,
+                     const Stasis__V1__JobSpec *spec, const struct job_caller *caller,
+                     void (*end)(const Stasis__Worker__Result *result, const Stasis__V1__Profile *profile,
+                                 struct st_error *error, void *userdata),
+                     void *userdata) {
+        const struct worker_events events = { .end = end };
+        struct worker_task task = {
+                .kind = kind,
+                .kind_name = kind_name,
+                .target = xasprintf("job %s", spec->jid),
+                .uid = caller->uid,
+                .gid = caller->gid,
+                .pid = caller->pid,
+                .privileged = caller->privileged,
+                .caller = xstrdup(caller->text),
+                .jid = xstrdup(jid),
+                .spec = message_copy(&spec->base),
+        };
+
+        (void)workers_start(jobs->workers, &task, &events, userdata);
+}
+
 void job_operation_event(const Stasis__V1__Event *event, void *userdata) {
         const struct job_operation *operation = userdata;
 

@@ -95,17 +95,23 @@ int jobs_list_infos(struct jobs *jobs, const Stasis__V1__ListJobsReq *req, Stasi
                     struct st_error **err);
 
 /**
- * jobs_kill.c: sends a signal to the root of each; none named: of all that live. For the end of those that get a
- * SIGKILL there is jobs_wait().
+ * jobs_kill.c: sends a signal to the root of each; none named: of all that live. Those of a SIGKILL are waited for, as
+ * long as that is reasonable. What a plugin's signal does not end gets a SIGKILL then.
  *
- * @param sig 0: SIGKILL
- * @param ret_jids who was meant is appended
+ * @param sig 0: what ends a job: the signal that the plugin of its type names, for a process SIGKILL
+ * @param done called once, also at once: with the answer, which is taken, or with the error
  */
-int jobs_kill(struct jobs *jobs, char *const *jids, size_t n_jids, int sig, Daemon__KillResp *resp,
-              struct strv *ret_jids, struct st_error **err);
+void jobs_kill(struct jobs *jobs, char *const *jids, size_t n_jids, int sig, struct job_caller *caller,
+               void (*done)(Daemon__KillResp *resp, struct st_error *error, void *userdata), void *userdata);
 
-/** jobs_kill.c: forgets jobs that do not live any more; none named: all such. */
-int jobs_delete(struct jobs *jobs, char *const *jids, size_t n_jids, Daemon__DeleteResp *resp, struct st_error **err);
+/**
+ * jobs_delete.c: forgets jobs that do not live any more, after the plugins of their types have removed what they left
+ * behind; none named: all such.
+ *
+ * @param done as above
+ */
+void jobs_delete(struct jobs *jobs, char *const *jids, size_t n_jids, struct job_caller *caller,
+                 void (*done)(Daemon__DeleteResp *resp, struct st_error *error, void *userdata), void *userdata);
 
 /**
  * jobs_wait.c: calls `done` once, from the loop, when none of the jobs lives any more, or after timeout_ms.

@@ -227,6 +227,10 @@ static void on_end(const Stasis__Worker__Result *result, const Stasis__V1__Profi
         dump_free(dump);
 }
 
+static void forget(void *userdata) {
+        dump_free(userdata);
+}
+
 static const char *kind_name(Stasis__Worker__OperationKind kind) {
         switch (kind) {
         case STASIS__WORKER__OPERATION_KIND__FREEZE:
@@ -240,7 +244,9 @@ static const char *kind_name(Stasis__Worker__OperationKind kind) {
 
 int jobs_dump(struct jobs *jobs, Stasis__Worker__OperationKind kind, Daemon__DumpReq *req, struct job_caller *caller,
               const struct worker_events *events, void *userdata, struct worker **ret, struct st_error **err) {
-        static const struct worker_events own = { .begin = on_begin, .event = job_operation_event, .end = on_end };
+        static const struct worker_events own = {
+                .begin = on_begin, .event = job_operation_event, .end = on_end, .forget = forget
+        };
         _cleanup_(message_freep) Daemon__DumpReq *request = req;
         const char *jid = request->details && request->details->jid ? request->details->jid : "";
         struct dump *dump;

@@ -155,6 +155,20 @@ static int settle(struct jobs *jobs, const struct record *record, struct db_job 
         return 0;
 }
 
+/** All that the job had left has ended, too. */
+static void remove_cgroup(struct jobs *jobs, const char *jid) {
+        struct db_job job;
+
+        if (db_job_get(jobs->db, jid, &job, NULL) >= 0) {
+                bool alive = job_state_is_alive(job.state); /* a new life of it: the cgroup is in use, or soon is */
+
+                db_job_clear(&job);
+                if (alive)
+                        return;
+        }
+        (void)job_cgroup_remove(jid);
+}
+
 int jobs_on_record(const struct record *record, void *userdata) {
         struct jobs *jobs = userdata;
         const struct supervisor_status *status = &record->status;
@@ -162,8 +176,13 @@ int jobs_on_record(const struct record *record, void *userdata) {
         bool ended;
         int r;
 
-        if (!record->jid || record->over)
+        if (!record->jid)
                 return 0;
+        if (record->over) {
+                if (record->gone)
+                        remove_cgroup(jobs, record->jid);
+                return 0;
+        }
         ended = status->exited || (record->gone && (!streq(status->boot, proc_boot_id()) ||
                                                     !proc_is_alive(status->pid, status->start_time)));
         r = db_job_get(jobs->db, record->jid, &job, NULL);

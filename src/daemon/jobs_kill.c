@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* Signals to jobs, and forgetting them. */
+/* Signals to jobs. */
 
 #include <signal.h>
 #include <sys/pidfd.h>
@@ -10,17 +10,36 @@
 #include "base/memory.h"
 #include "base/messages.h"
 #include "daemon/jobs_private.h"
-#include "engine/job_cgroup.h"
 #include "process/proc.h"
+
+/* What was killed is ended, as far as the next command sees, or it does not die so soon. */
+#define KILL_WAIT_MS 5000
+
+struct killing {
+        struct jobs *jobs;
+        int sig;
+        Daemon__KillResp *resp;
+        struct st_error *error; /* of the first that failed */
+        size_t asking;          /* plugins for their signal */
+        struct strv ending;     /* jobs that are waited for */
+        struct strv asked;      /* those of them that were asked to end, and may have chosen not to */
+        void (*done)(Daemon__KillResp *resp, struct st_error *error, void *userdata);
+        void *userdata;
+};
+
+/* One job whose plugin is asked. */
+struct question {
+        struct killing *killing;
+        char *jid;
+};
 
 static int collect(const struct db_job *job, void *userdata) {
         strv_add(userdata, job->spec->jid);
         return 0;
 }
 
-/** Those that are named, else all. */
-static int choose(struct jobs *jobs, char *const *jids, size_t n_jids, bool alive, struct strv *ret,
-                  struct st_error **err) {
+int jobs_choose(struct jobs *jobs, char *const *jids, size_t n_jids, bool alive, struct strv *ret,
+                struct st_error **err) {
         if (n_jids == 0)
                 return db_job_each(jobs->db, alive, collect, ret, err);
         for (size_t i = 0; i < n_jids; i++)
@@ -76,93 +95,141 @@ static int kill_one(struct jobs *jobs, const char *jid, int sig, Daemon__KillRes
         return r;
 }
 
-int jobs_kill(struct jobs *jobs, char *const *jids, size_t n_jids, int sig, Daemon__KillResp *resp,
-              struct strv *ret_jids, struct st_error **err) {
-        _cleanup_strv_ struct strv chosen = { 0 };
-        int r;
+static void finish(void *userdata) {
+        struct killing *killing = userdata;
+        _cleanup_error_ struct st_error *error = killing->error;
 
-        if (sig < 0 || sig > SIGRTMAX)
-                return st_error_set(err, EINVAL, "there is no signal %d", sig);
-        r = choose(jobs, jids, n_jids, true, &chosen, err);
-        /* A name that is wrong must not stop half-way. */
-        for (size_t i = 0; i < chosen.n && r >= 0; i++)
-                if (!db_job_exists(jobs->db, chosen.items[i])) {
-                        struct db_job job;
+        if (error)
+                message_freep(&killing->resp);
+        killing->done(error ? NULL : killing->resp, error, killing->userdata);
+        strv_clear(&killing->ending);
+        strv_clear(&killing->asked);
+        free(killing);
+}
 
-                        r = jobs_get(jobs, chosen.items[i], &job, err);
-                }
-        for (size_t i = 0; i < chosen.n && r >= 0; i++) {
-                r = kill_one(jobs, chosen.items[i], sig > 0 ? sig : SIGKILL, resp, err);
-                strv_add(ret_jids, chosen.items[i]);
+static void send_to(struct killing *killing, const char *jid, int sig) {
+        struct st_error *error = NULL;
+
+        if (kill_one(killing->jobs, jid, sig, killing->resp, &error) >= 0)
+                strv_add(&killing->ending, jid);
+        else if (!killing->error)
+                killing->error = error;
+        else
+                st_error_free(error);
+}
+
+/** Those that live on although they were asked to end. */
+static void on_patience(void *userdata) {
+        struct killing *killing = userdata;
+
+        strv_clear(&killing->ending);
+        for (size_t i = 0; i < killing->asked.n; i++) {
+                const char *jid = killing->asked.items[i];
+                struct db_job job;
+                bool runs;
+
+                if (jobs_get(killing->jobs, jid, &job, NULL) < 0)
+                        continue;
+                runs = job.state == STASIS__V1__JOB_STATE__RUNNING;
+                db_job_clear(&job);
+                if (!runs)
+                        continue;
+                message_append(&killing->resp->n_messages, &killing->resp->messages,
+                               xasprintf("job %s did not end within %d s", jid, KILL_WAIT_MS / 1000));
+                send_to(killing, jid, SIGKILL);
         }
-        if (r >= 0 && chosen.n == 0)
-                message_append(&resp->n_messages, &resp->messages, xstrdup("nothing to kill: no job runs"));
-        return r < 0 ? r : 0;
+        if (killing->ending.n > 0)
+                jobs_wait(killing->jobs, killing->ending.items, killing->ending.n, KILL_WAIT_MS, finish, killing);
+        else
+                finish(killing);
 }
 
-static int count(const Stasis__V1__CheckpointInfo *info, void *userdata) {
-        (void)info;
-        (*(size_t *)userdata)++;
-        return 0;
+/** The last of them makes the end. */
+static void answered(struct killing *killing) {
+        if (--killing->asking > 0)
+                return;
+        if (killing->error || (killing->sig != 0 && killing->sig != SIGKILL))
+                finish(killing);
+        else
+                jobs_wait(killing->jobs, killing->ending.items, killing->ending.n, KILL_WAIT_MS, on_patience, killing);
 }
 
-static int delete_one(struct jobs *jobs, const struct db_job *job, Daemon__DeleteResp *resp, struct st_error **err) {
-        const char *jid = job->spec->jid;
-        size_t n = 0;
-        int r;
+static void on_answer(const Stasis__Worker__Result *result, const Stasis__V1__Profile *profile, struct st_error *error,
+                      void *userdata) {
+        struct question *question = userdata;
+        struct killing *killing = question->killing;
+        _cleanup_(message_freep) Stasis__Worker__Signal *answer =
+                result ? stasis__worker__signal__unpack(NULL, result->response.len, result->response.data) : NULL;
+        int sig = answer && answer->has_number ? answer->number : SIGKILL;
 
-        (void)db_checkpoint_each(jobs->db, jid, count, &n, NULL);
-        /* What is left of its processes belongs to no job: another daemon would adopt it. */
-        if (job->record) {
-                r = supervisors_disown(jobs->supervisors, job->record);
-                if (r < 0)
-                        return st_error_errno(err, r, "cannot change the record of job %s", jid);
+        (void)profile;
+        if (error)
+                message_append(&killing->resp->n_messages, &killing->resp->messages,
+                               xasprintf("job %s gets a SIGKILL: %s", question->jid, st_error_message(error)));
+        send_to(killing, question->jid, sig);
+        if (sig != SIGKILL)
+                strv_add(&killing->asked, question->jid);
+        free(question->jid);
+        free(question);
+        answered(killing);
+}
+
+/** What ends a process is known; of all else its plugin knows it. */
+static void end_one(struct killing *killing, const char *jid, const struct job_caller *caller) {
+        struct question *question;
+        struct db_job job;
+
+        if (jobs_get(killing->jobs, jid, &job, NULL) < 0 || job.state != STASIS__V1__JOB_STATE__RUNNING ||
+            streq(job.spec->type, "process"))
+                send_to(killing, jid, SIGKILL);
+        else {
+                question = NEW(struct question);
+                question->killing = killing;
+                question->jid = xstrdup(jid);
+                killing->asking++;
+                jobs_ask_plugin(killing->jobs, STASIS__WORKER__OPERATION_KIND__KILL_SIGNAL, "kill", NULL, job.spec,
+                                caller, on_answer, question);
         }
-        r = jobs_db_hint(jobs, db_job_delete(jobs->db, jid, err), err);
-        if (r < 0)
-                return r;
-        (void)job_cgroup_remove(jid);
-        jobs_tell(jobs, jid);
-        message_append(&resp->n_messages, &resp->messages,
-                       n == 0   ? xasprintf("deleted job %s", jid)
-                       : n == 1 ? xasprintf("deleted job %s; its checkpoint is kept", jid)
-                                : xasprintf("deleted job %s; its %zu checkpoints are kept", jid, n));
-        return 0;
+        db_job_clear(&job);
 }
 
-static int check_ended(struct jobs *jobs, const struct db_job *job, struct st_error **err) {
-        const char *jid = job->spec->jid;
+/** A name that is wrong must not stop half-way. */
+static int choose_existing(struct jobs *jobs, char *const *jids, size_t n_jids, struct strv *ret,
+                           struct st_error **err) {
+        int r = jobs_choose(jobs, jids, n_jids, true, ret, err);
 
-        if (job_state_is_alive(job->state)) {
-                st_error_set(err, EBUSY, "job %s is %s, process %d", jid, job_state_name(job->state), job->pid);
-                st_error_hint(err, "end it first, with 'stasis kill %s'", jid);
-                return -EBUSY;
-        }
-        if (workers_have_job(jobs->workers, jid))
-                return st_error_set(err, EBUSY, "an operation on job %s runs", jid);
-        return 0;
-}
-
-int jobs_delete(struct jobs *jobs, char *const *jids, size_t n_jids, Daemon__DeleteResp *resp, struct st_error **err) {
-        _cleanup_strv_ struct strv chosen = { 0 };
-        int r = choose(jobs, jids, n_jids, false, &chosen, err);
-
-        for (size_t i = 0; i < chosen.n && r >= 0; i++) {
+        for (size_t i = 0; i < ret->n && r >= 0; i++) {
                 struct db_job job;
 
-                r = jobs_get(jobs, chosen.items[i], &job, err);
-                if (r < 0)
-                        break;
-                r = check_ended(jobs, &job, n_jids == 0 ? NULL : err);
+                r = jobs_get(jobs, ret->items[i], &job, err);
                 if (r >= 0)
-                        r = delete_one(jobs, &job, resp, err);
-                else if (n_jids == 0) {
-                        message_append(
-                                &resp->n_messages, &resp->messages,
-                                xasprintf("job %s is kept: it is %s", chosen.items[i], job_state_name(job.state)));
-                        r = 0;
-                }
-                db_job_clear(&job);
+                        db_job_clear(&job);
         }
-        return r < 0 ? r : 0;
+        return r;
+}
+
+void jobs_kill(struct jobs *jobs, char *const *jids, size_t n_jids, int sig, struct job_caller *caller,
+               void (*done)(Daemon__KillResp *resp, struct st_error *error, void *userdata), void *userdata) {
+        _cleanup_free_ char *text = TAKE_PTR(caller->text);
+        const struct job_caller lent = { caller->uid, caller->gid, caller->pid, caller->privileged, false, text };
+        struct killing *killing = NEW(struct killing);
+        _cleanup_strv_ struct strv chosen = { 0 };
+
+        killing->jobs = jobs;
+        killing->sig = sig;
+        killing->resp = message_new(&daemon__kill_resp__descriptor);
+        killing->done = done;
+        killing->userdata = userdata;
+        killing->asking = 1;
+        if (sig < 0 || sig > SIGRTMAX)
+                st_error_set(&killing->error, EINVAL, "there is no signal %d", sig);
+        else if (choose_existing(jobs, jids, n_jids, &chosen, &killing->error) >= 0 && chosen.n == 0)
+                message_append(&killing->resp->n_messages, &killing->resp->messages,
+                               xstrdup("nothing to kill: no job runs"));
+        for (size_t i = 0; i < chosen.n && !killing->error; i++)
+                if (sig == 0)
+                        end_one(killing, chosen.items[i], &lent);
+                else
+                        send_to(killing, chosen.items[i], sig);
+        answered(killing);
 }

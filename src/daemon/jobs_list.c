@@ -57,7 +57,7 @@ Daemon__Job *jobs_describe(const struct db_job *job) {
 
 /** Brings those that are named up to date and hands each on. */
 static int each_named(struct jobs *jobs, char *const *jids, size_t n_jids,
-                      int (*call)(const struct db_job *job, void *userdata), void *userdata, struct st_error **err) {
+                      int (*call)(struct db_job *job, void *userdata), void *userdata, struct st_error **err) {
         for (size_t i = 0; i < n_jids; i++) {
                 struct db_job job;
                 int r = jobs_get(jobs, jids[i], &job, err);
@@ -72,7 +72,7 @@ static int each_named(struct jobs *jobs, char *const *jids, size_t n_jids,
         return 0;
 }
 
-static int append(const struct db_job *job, void *userdata) {
+static int append(struct db_job *job, void *userdata) {
         Daemon__ListResp *resp = userdata;
 
         message_append(&resp->n_jobs, &resp->jobs, jobs_describe(job));
@@ -81,7 +81,7 @@ static int append(const struct db_job *job, void *userdata) {
 
 int jobs_list(struct jobs *jobs, char *const *jids, size_t n_jids, Daemon__ListResp *resp, struct st_error **err) {
         return n_jids > 0 ? each_named(jobs, jids, n_jids, append, resp, err)
-                          : db_job_each(jobs->db, false, append, resp, err);
+                          : db_job_take_each(jobs->db, false, append, resp, err);
 }
 
 struct infos {
@@ -90,11 +90,11 @@ struct infos {
         bool history;
 };
 
-static int append_info(const struct db_job *job, void *userdata) {
+/** Takes what is large: there may be thousands. */
+static int append_info(struct db_job *job, void *userdata) {
         struct infos *infos = userdata;
         Stasis__V1__JobInfo *info = message_new(&stasis__v1__job_info__descriptor);
 
-        info->spec = message_copy(&job->spec->base);
         info->has_state = info->has_since = info->has_pid = info->has_restarts = 1;
         info->state = job->state;
         info->since = job->since;
@@ -104,10 +104,10 @@ static int append_info(const struct db_job *job, void *userdata) {
         info->exitstatus = job->exit_status;
         info->status = xstrdup(job_status(job));
         message_set_string(&info->problem, job->problem);
-        if (job->latest)
-                info->latest = message_copy(&job->latest->base);
+        info->latest = TAKE_PTR(job->latest);
         if (infos->history)
                 (void)db_job_history(infos->jobs->db, job->spec->jid, info, NULL);
+        info->spec = TAKE_PTR(job->spec);
         message_append(&infos->resp->n_jobs, &infos->resp->jobs, info);
         return 0;
 }
@@ -117,7 +117,7 @@ int jobs_list_infos(struct jobs *jobs, const Stasis__V1__ListJobsReq *req, Stasi
         struct infos infos = { .jobs = jobs, .resp = resp, .history = req->has_history && req->history };
 
         return req->n_jids > 0 ? each_named(jobs, req->jids, req->n_jids, append_info, &infos, err)
-                               : db_job_each(jobs->db, false, append_info, &infos, err);
+                               : db_job_take_each(jobs->db, false, append_info, &infos, err);
 }
 
 void job_process_clear(struct job_process *process) {

@@ -111,5 +111,16 @@ void job_operation_end(const struct job_operation *operation, const Stasis__Work
 
 void job_operation_clear(struct job_operation *operation);
 
+/** jobs_kill.c: the jobs that are named, else all, or all that live. */
+int jobs_choose(struct jobs *jobs, char *const *jids, size_t n_jids, bool alive, struct strv *ret,
+                struct st_error **err);
+
+/** jobs.c: has a worker ask the plugin of the job's type. @param jid whose other operations it waits for; NULL: none */
+void jobs_ask_plugin(struct jobs *jobs, Stasis__Worker__OperationKind kind, const char *kind_name, const char *jid,
+                     const Stasis__V1__JobSpec *spec, const struct job_caller *caller,
+                     void (*end)(const Stasis__Worker__Result *result, const Stasis__V1__Profile *profile,
+                                 struct st_error *error, void *userdata),
+                     void *userdata);
+
 /** Is it an error of a database that cannot be written? Adds the hint. */
 int jobs_db_hint(struct jobs *jobs, int r, struct st_error **err);

@@ -65,6 +65,8 @@ static Stasis__V1__JobSpec *resolve(Daemon__RestoreReq *req, const struct db_job
         spec->managed = false;
         if (!isempty(req->log))
                 message_set_string(&spec->log, req->log);
+        else if (job->spec->attachable && !isempty(spec->log)) /* its supervisor writes the log, not the job itself */
+                message_set_string(&req->log, spec->log);
         return spec;
 }
 
@@ -132,9 +134,15 @@ static void on_end(const Stasis__Worker__Result *result, const Stasis__V1__Profi
         restore_free(restore);
 }
 
+static void forget(void *userdata) {
+        restore_free(userdata);
+}
+
 int jobs_restore(struct jobs *jobs, Daemon__RestoreReq *req, struct job_caller *caller,
                  const struct worker_events *events, void *userdata, struct worker **ret, struct st_error **err) {
-        static const struct worker_events own = { .begin = on_begin, .event = job_operation_event, .end = on_end };
+        static const struct worker_events own = {
+                .begin = on_begin, .event = job_operation_event, .end = on_end, .forget = forget
+        };
         _cleanup_(message_freep) Daemon__RestoreReq *request = req;
         const char *jid = request->details && request->details->jid ? request->details->jid : "";
         struct restore *restore;

@@ -13,6 +13,7 @@
 #include "daemon/jobs_private.h"
 #include "engine/job_cgroup.h"
 #include "engine/request.h"
+#include "process/proc.h"
 
 struct run {
         struct job_operation operation; /* first */
@@ -57,12 +58,12 @@ static char *default_log(const char *jid) {
         return xasprintf("%s/stasis-output-%s.log", dir, jid);
 }
 
-/** Only a new process has an output that is ours: a container's belongs to its engine, unless it is asked for. */
+/** Only what is started here has an output that is ours. */
 static int choose_log(Daemon__RunReq *req, bool manage, struct st_error **err) {
         char *log;
 
         if (isempty(req->log)) {
-                if (manage || !streq(req->type, "process"))
+                if (manage)
                         return 0;
                 log = default_log(req->jid);
         } else if (req->log[0] != '/')
@@ -72,6 +73,29 @@ static int choose_log(Daemon__RunReq *req, bool manage, struct st_error **err) {
         free(req->log);
         req->log = log;
         return 0;
+}
+
+static bool is_runc(const char *type) {
+        return streq(type, "runc") || streq(type, "crun");
+}
+
+/** A new container without a name of its own has the job's: a later dump must know it. */
+static void name_container(Daemon__RunReq *req) {
+        if (!is_runc(req->type) && !streq(req->type, "docker"))
+                return;
+        if (!req->details)
+                req->details = message_new(&daemon__details__descriptor);
+        if (is_runc(req->type)) {
+                if (!req->details->runc)
+                        req->details->runc = message_new(&plugins__runc__runc__descriptor);
+                if (isempty(req->details->runc->id))
+                        message_set_string(&req->details->runc->id, req->jid);
+        } else {
+                if (!req->details->docker)
+                        req->details->docker = message_new(&plugins__docker__docker__descriptor);
+                if (isempty(req->details->docker->id))
+                        message_set_string(&req->details->docker->id, req->jid);
+        }
 }
 
 static Stasis__V1__JobSpec *make_spec(const Daemon__RunReq *req, bool manage, const struct job_caller *caller) {
@@ -96,20 +120,65 @@ static Stasis__V1__JobSpec *make_spec(const Daemon__RunReq *req, bool manage, co
         return spec;
 }
 
-static int find_pid(const struct db_job *job, void *userdata) {
-        return job->state == STASIS__V1__JOB_STATE__RUNNING && job->pid == *(const pid_t *)userdata;
+/* A process or container, and who has it. */
+struct claim {
+        const char *type;
+        const Daemon__Details *details;
+        pid_t pid;       /* 0: not known */
+        const char *jid; /* who claims it; NULL: nobody on record yet */
+        char *owner;     /* found */
+};
+
+static bool is_same_text(const char *a, const char *b) {
+        return streq(a ?: "", b ?: "");
 }
 
-/** A process is the root of one job only. */
+/** By name; what has several of them is told by its process, once that is known. */
+static bool is_same_container(const struct claim *claim, const Stasis__V1__JobSpec *spec) {
+        const Daemon__Details *a = claim->details, *b = spec->details;
+
+        if (!a || !b || !is_same_text(claim->type, spec->type))
+                return false;
+        if (a->runc && b->runc)
+                return !isempty(a->runc->id) && is_same_text(a->runc->id, b->runc->id) &&
+                       is_same_text(a->runc->root, b->runc->root);
+        return a->docker && b->docker && !isempty(a->docker->id) && is_same_text(a->docker->id, b->docker->id) &&
+               is_same_text(a->docker->host, b->docker->host);
+}
+
+static int find_owner(const struct db_job *job, void *userdata) {
+        struct claim *claim = userdata;
+
+        if (claim->jid && streq(claim->jid, job->spec->jid))
+                return 0;
+        if ((claim->pid <= 0 || job->state != STASIS__V1__JOB_STATE__RUNNING || job->pid != claim->pid ||
+             !proc_is_alive(job->pid, job->start_time)) &&
+            !is_same_container(claim, job->spec))
+                return 0;
+        claim->owner = xstrdup(job->spec->jid);
+        return 1;
+}
+
+/** What runs is one job only. @return 0; -EEXIST with err; another -errno */
+static int check_unclaimed(struct jobs *jobs, struct claim *claim, struct st_error **err) {
+        int r = db_job_each(jobs->db, true, find_owner, claim, err);
+        _cleanup_free_ char *owner = claim->owner, *id = NULL;
+
+        if (r <= 0)
+                return r;
+        id = claim->pid > 0 ? xasprintf("%d", claim->pid) : request_target_id(claim->details);
+        st_error_set(err, EEXIST, "%s %s is a job already: %s", claim->pid > 0 ? "process" : "container", id, owner);
+        st_error_hint(err, "see 'stasis job inspect %s'", owner);
+        return -EEXIST;
+}
+
 static int check_unmanaged(struct jobs *jobs, const Daemon__RunReq *req, struct st_error **err) {
         const Daemon__Process *process = req->details ? req->details->process : NULL;
-        pid_t pid = process && process->has_pid ? (pid_t)process->pid : 0;
-        int r;
+        struct claim claim = { .type = req->type, .details = req->details };
 
-        if (!streq(req->type, "process") || pid <= 0)
-                return 0;
-        r = db_job_each(jobs->db, true, find_pid, &pid, err);
-        return r > 0 ? st_error_set(err, EEXIST, "process %d is a job already", pid) : r;
+        if (streq(req->type, "process"))
+                claim.pid = process && process->has_pid ? (pid_t)process->pid : 0;
+        return check_unclaimed(jobs, &claim, err);
 }
 
 /** Gives the job's name with the answer. @return the result to hand on; packed is what it points to */
@@ -128,8 +197,19 @@ static Stasis__Worker__Result with_jid(const struct run *run, const Stasis__Work
         return named;
 }
 
+/** A container may have several names: only its process tells whether it is another job's. */
+static bool was_claimed(const struct run *run, const Stasis__Worker__Result *result, struct st_error **err) {
+        struct claim claim = {
+                .pid = run->manage && result && result->process ? (pid_t)result->process->pid : 0,
+                .jid = run->operation.jid,
+        };
+
+        return claim.pid > 0 && check_unclaimed(run->operation.jobs, &claim, err) == -EEXIST;
+}
+
 static void on_end(const Stasis__Worker__Result *result, const Stasis__V1__Profile *profile, struct st_error *error,
                    void *userdata) {
+        _cleanup_error_ struct st_error *claimed = NULL;
         struct run *run = userdata;
         struct job_operation *operation = &run->operation;
         _cleanup_free_ uint8_t *packed = NULL;
@@ -137,6 +217,10 @@ static void on_end(const Stasis__Worker__Result *result, const Stasis__V1__Profi
         uint64_t start_time = 0;
         pid_t pid = 0;
 
+        if (was_claimed(run, result, &claimed)) {
+                result = NULL;
+                error = claimed;
+        }
         if (result) {
                 named = with_jid(run, result, &packed, &pid);
                 if (result->process) {
@@ -166,6 +250,8 @@ static int prepare(struct jobs *jobs, Daemon__RunReq *req, bool manage, const st
                 req->gid = caller->gid;
         }
         r = choose_jid(jobs, req, err);
+        if (r >= 0 && !manage)
+                name_container(req);
         if (r >= 0)
                 r = choose_log(req, manage, err);
         if (r >= 0 && manage)

@@ -125,6 +125,8 @@ static enum policy_task decide(struct policy *policy, const struct db_job *job, 
         switch (job->state) {
         case STASIS__V1__JOB_STATE__RUNNING:
                 policy->given_up = false;
+                policy->retries = 0;
+                policy->retry = 0;
                 if (!job->spec->policy->has_every || job->spec->policy->every == 0)
                         return POLICY_NOTHING;
                 *ret_due = checkpoint_due(policy, job);
@@ -132,13 +134,15 @@ static enum policy_task decide(struct policy *policy, const struct db_job *job, 
         case STASIS__V1__JOB_STATE__CHECKPOINTED:
                 if (!job->resume || policy->given_up)
                         return POLICY_NOTHING;
-                *ret_due = jobs_now();
+                *ret_due = policy->retry ?: jobs_now();
                 return POLICY_RESTORE;
         case STASIS__V1__JOB_STATE__EXITED:
         case STASIS__V1__JOB_STATE__LOST:
                 if (!may_restart(policy, job))
                         return POLICY_NOTHING;
-                *ret_due = policy->task == POLICY_RESTORE && policy->due > 0 ? policy->due : restart_due(policy, job);
+                *ret_due = policy->retry                                       ? policy->retry
+                           : policy->task == POLICY_RESTORE && policy->due > 0 ? policy->due
+                                                                               : restart_due(policy, job);
                 return POLICY_RESTORE;
         default:
                 return POLICY_NOTHING;

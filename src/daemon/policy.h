@@ -2,8 +2,8 @@
 #pragma once
 
 /*
- * What is done for jobs without being asked each time (JobPolicy): checkpoints at intervals, of which some are kept, and
- * a restore from the newest good one after a death by a signal, by a reboot, or when the daemon was stopped with
+ * What is done for jobs without being asked each time (JobPolicy): checkpoints at intervals, of which some are kept,
+ * and a restore from the newest good one after a death by a signal, by a reboot, or when the daemon was stopped with
  * checkpoints. One thread, the loop's.
  *
  * What is to be done next follows from what is recorded alone; so it is decided anew whenever that changes, and a new
@@ -39,11 +39,13 @@ int policies_set(struct policies *policies, const char *jid, const Daemon__JobPo
 int policy_check(const Daemon__JobPolicy *policy, struct st_error **err);
 
 /**
- * Before the daemon stops: dumps and ends all running jobs with a policy; they are restored at the next start. What does
- * not work in time goes on running.
+ * Before the daemon stops: dumps and ends all running jobs with a policy; they are restored at the next start. What
+ * does not work in time goes on running.
  *
  * @param within_ms 0: as long as it takes
  * @param done called once, from the loop, with a line for each job, malloc'ed, to be taken
+ * @return 0; -EBUSY, -EINVAL with err: nothing is begun, `done` is not called
  */
-void policies_stop(struct policies *policies, uint64_t within_ms,
-                   void (*done)(char **messages, size_t n_messages, void *userdata), void *userdata);
+int policies_stop(struct policies *policies, uint64_t within_ms,
+                  void (*done)(char **messages, size_t n_messages, void *userdata), void *userdata,
+                  struct st_error **err);

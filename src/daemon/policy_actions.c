@@ -17,6 +17,10 @@
 /* So many checkpoints are tried for one restore. */
 #define CANDIDATES_MAX 16
 
+/* What stands in the way for a while: tried again after 1 s, 2 s, … 64 s, for half an hour in all. */
+#define RETRIES_MAX 32
+#define RETRY_UNIT_MS 1000
+
 struct job_caller policy_caller(void) {
         return (struct job_caller){
                 .uid = 0,
@@ -103,6 +107,17 @@ static void remove_old_soon(struct policy *policy) {
                 st_log_error("job %s: its old checkpoints are not removed: %s", policy->jid, strerror(-r));
 }
 
+static bool job_runs(const struct policy *policy) {
+        struct db_job job;
+        bool runs;
+
+        if (jobs_get(policy->owner->jobs, policy->jid, &job, NULL) < 0)
+                return false;
+        runs = job.state == STASIS__V1__JOB_STATE__RUNNING;
+        db_job_clear(&job);
+        return runs;
+}
+
 static void on_checkpoint_end(const Stasis__Worker__Result *result, const Stasis__V1__Profile *profile,
                               struct st_error *error, void *userdata) {
         struct policy *policy = userdata;
@@ -112,10 +127,11 @@ static void on_checkpoint_end(const Stasis__Worker__Result *result, const Stasis
                 policy->failures = 0;
                 set_problem(policy, NULL);
                 remove_old_soon(policy);
-        } else {
+        } else if (job_runs(policy)) { /* one that ended meanwhile is no problem of its checkpoints */
                 policy->failures++;
                 policy->failed = jobs_now();
-                set_problem(policy, st_error_message(error));
+                if (st_error_number(error) != ECANCELED)
+                        set_problem(policy, st_error_message(error));
         }
         done(policy);
 }
@@ -149,6 +165,24 @@ static void give_up(struct policy *policy, const char *problem) {
         done(policy);
 }
 
+/** Is it not the checkpoint's fault, and may be over soon? A PID or an address that is used, memory, room. */
+static bool is_passing(int number) {
+        switch (number) {
+        case EADDRINUSE:
+        case EAGAIN:
+        case EBUSY:
+        case EEXIST:
+        case EMFILE:
+        case ENFILE:
+        case ENOMEM:
+        case ENOSPC:
+        case ETIMEDOUT:
+                return true;
+        default:
+                return false;
+        }
+}
+
 static void try_next(struct policy *policy);
 
 static void on_restore_end(const Stasis__Worker__Result *result, const Stasis__V1__Profile *profile,
@@ -162,6 +196,11 @@ static void on_restore_end(const Stasis__Worker__Result *result, const Stasis__V
                 strv_clear(&policy->candidates);
                 policy->candidate = 0;
                 set_problem(policy, NULL);
+                done(policy);
+        } else if (is_passing(st_error_number(error)) && policy->retries < RETRIES_MAX) {
+                policy->retry = jobs_now() + ((int64_t)RETRY_UNIT_MS << (policy->retries < 6 ? policy->retries : 6));
+                policy->retries++;
+                set_problem(policy, st_error_message(error));
                 done(policy);
         } else if (st_error_number(error) != ECANCELED && ++policy->candidate < policy->candidates.n) {
                 st_log_warning("job %s: the checkpoint %s cannot be restored, the one before it is tried: %s",

@@ -27,7 +27,9 @@ struct policy {
         unsigned short_lives;   /* deaths soon after it, one after the other */
         struct strv candidates; /* checkpoints that are still to be tried, newest first */
         size_t candidate;
-        bool given_up; /* none of them works: only a human can help */
+        unsigned retries; /* of a restore that something passing stood in the way of */
+        int64_t retry;    /* when to try again; 0: there is nothing to wait for */
+        bool given_up;    /* none of them works: only a human can help */
 };
 
 struct policy_stop;

@@ -2,6 +2,7 @@
 
 /* `daemon stop --checkpoint`: what has a policy is dumped and ended, and goes on at the next start. */
 
+#include <errno.h>
 #include <stdlib.h>
 
 #include "base/cleanup.h"
@@ -10,15 +11,18 @@
 #include "daemon/jobs_private.h"
 #include "daemon/policy_private.h"
 
+#define WITHIN_MAX_MS (365ULL * 86400000)
+
 struct policy_stop {
         struct policies *policies;
         struct strv messages;
         struct stopping {
                 struct policy_stop *stop;
                 char *jid;
-                struct worker *worker; /* NULL: it is done */
+                char *id; /* of its dump; by this it is cancelled: the worker can be gone before the dump has ended */
         } * jobs;
         size_t n, left;
+        bool late; /* the time is over */
         sd_event_source *timer, *end;
         void (*done)(char **messages, size_t n_messages, void *userdata);
         void *userdata;
@@ -29,8 +33,10 @@ void policy_stop_clear(struct policies *policies) {
 
         if (!stop)
                 return;
-        for (size_t i = 0; i < stop->n; i++)
+        for (size_t i = 0; i < stop->n; i++) {
                 free(stop->jobs[i].jid);
+                free(stop->jobs[i].id);
+        }
         free(stop->jobs);
         sd_event_source_disable_unref(stop->timer);
         sd_event_source_disable_unref(stop->end);
@@ -60,11 +66,11 @@ static void on_dump_end(const Stasis__Worker__Result *result, const Stasis__V1__
         struct stopping *job = userdata;
 
         (void)profile;
-        job->worker = NULL;
         if (result)
                 strv_addf(&job->stop->messages, "job %s is saved, and will go on at the next start", job->jid);
         else
-                strv_addf(&job->stop->messages, "job %s runs on, not saved: %s", job->jid, st_error_message(error));
+                strv_addf(&job->stop->messages, "job %s runs on, not saved: %s%s", job->jid,
+                          job->stop->late ? "the time was too short: " : "", st_error_message(error));
         job->stop->left--;
         check_end(job->stop);
 }
@@ -74,9 +80,10 @@ static int on_timeout(sd_event_source *source, uint64_t usec, void *userdata) {
 
         (void)source;
         (void)usec;
+        stop->late = true;
         for (size_t i = 0; i < stop->n; i++)
-                if (stop->jobs[i].worker)
-                        worker_cancel(stop->jobs[i].worker, ETIMEDOUT);
+                if (stop->jobs[i].id) /* one that has ended is not found */
+                        (void)workers_cancel(stop->policies->jobs->workers, stop->jobs[i].id, ETIMEDOUT, NULL);
         return 0;
 }
 
@@ -94,17 +101,25 @@ static void begin(struct stopping *job) {
         static const struct worker_events events = { .end = on_dump_end };
         _cleanup_error_ struct st_error *error = NULL;
         struct job_caller caller = policy_caller();
+        struct worker *worker;
 
         if (jobs_dump(job->stop->policies->jobs, STASIS__WORKER__OPERATION_KIND__DUMP,
-                      policy_dump_request(job->jid, true), &caller, &events, job, &job->worker, &error) < 0)
+                      policy_dump_request(job->jid, true), &caller, &events, job, &worker, &error) < 0)
                 on_dump_end(NULL, NULL, error, job);
+        else
+                job->id = xstrdup(worker_id(worker));
 }
 
-void policies_stop(struct policies *policies, uint64_t within_ms,
-                   void (*done)(char **messages, size_t n_messages, void *userdata), void *userdata) {
-        struct policy_stop *stop = NEW(struct policy_stop);
+int policies_stop(struct policies *policies, uint64_t within_ms,
+                  void (*done)(char **messages, size_t n_messages, void *userdata), void *userdata,
+                  struct st_error **err) {
+        struct policy_stop *stop;
 
-        policy_stop_clear(policies);
+        if (policies->stop)
+                return st_error_set(err, EBUSY, "the daemon saves its jobs already, to stop then");
+        if (within_ms > WITHIN_MAX_MS)
+                return st_error_set(err, EINVAL, "the time for the checkpoints must be at most 365 days");
+        stop = NEW(struct policy_stop);
         stop->policies = policies;
         stop->done = done;
         stop->userdata = userdata;
@@ -117,4 +132,5 @@ void policies_stop(struct policies *policies, uint64_t within_ms,
                 (void)sd_event_add_time_relative(policies->loop, &stop->timer, CLOCK_MONOTONIC, within_ms * 1000, 1000,
                                                  on_timeout, stop);
         check_end(stop);
+        return 0;
 }

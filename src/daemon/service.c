@@ -95,7 +95,7 @@ static void handle_cancel(struct rpc_call *call, void *userdata) {
         _cleanup_error_ struct st_error *error = NULL;
 
         st_log_info("cancel of %s, for %s", req->id ?: "?", caller);
-        if (workers_cancel(service->workers, req->id ?: "", 0, &error) >= 0)
+        if (workers_cancel(service->workers, req->id ?: "", ECANCELED, &error) >= 0)
                 (void)rpc_call_send(call, &empty.base);
         rpc_call_finish(call, error);
 }

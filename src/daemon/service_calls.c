@@ -14,7 +14,8 @@
 struct pending {
         struct service *service;
         struct rpc_call *call;
-        struct worker *worker;
+        struct worker *worker; /* to begin with: see id */
+        char *id;              /* of the operation */
         Stasis__Worker__OperationKind kind;
         bool events;  /* of stasis.v1.Stasis: a stream of events, the last one with the response */
         bool goes_on; /* when its client goes away */
@@ -90,6 +91,7 @@ static void on_end(const Stasis__Worker__Result *result, const Stasis__V1__Profi
         if (size > 0)
                 (void)rpc_call_trailer(pending->call, "stasis-profile-bin", spans, size);
         rpc_call_finish(pending->call, error);
+        free(pending->id);
         free(pending);
 }
 
@@ -102,7 +104,7 @@ static void on_cancel(struct rpc_call *call, int reason, void *userdata) {
                         return;
                 reason = -ECANCELED;
         }
-        worker_cancel(pending->worker, -reason);
+        (void)workers_cancel(pending->service->workers, pending->id, -reason, NULL);
 }
 
 static const struct worker_events callbacks = { .event = on_event, .end = on_end };
@@ -126,11 +128,12 @@ static struct pending *pending_new(struct service *service, struct rpc_call *cal
 
 /** Its worker is there, in the queue. */
 static void wait_for_end(struct pending *pending) {
+        pending->id = xstrdup(worker_id(pending->worker));
         if (pending->events) {
                 Stasis__V1__Event event = STASIS__V1__EVENT__INIT;
 
                 event.kind_case = STASIS__V1__EVENT__KIND_STARTED;
-                event.started = (char *)worker_id(pending->worker);
+                event.started = pending->id;
                 (void)rpc_call_send(pending->call, &event.base);
         }
         rpc_call_on_cancel(pending->call, on_cancel, pending);
@@ -139,10 +142,11 @@ static void wait_for_end(struct pending *pending) {
 /** It could not even be queued. */
 static void fail(struct pending *pending, struct st_error *error) {
         rpc_call_finish(pending->call, error);
+        free(pending->id);
         free(pending);
 }
 
-/** What the request's field Type says; malloc'ed, NULL: it has none, which means a process where there is such a field */
+/** What the request's field Type says, "process" when it is empty; malloc'ed, NULL: there is no such field */
 static char *type_of(const ProtobufCMessage *request) {
         const ProtobufCFieldDescriptor *field =
                 protobuf_c_message_descriptor_get_field_by_name(request->descriptor, "Type");

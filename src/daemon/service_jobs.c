@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "daemon/service_jobs.h"
 
-#include <signal.h>
-
 #include <stasis/log.h>
 
 #include <daemon/checkpoint.pb-c.h>
@@ -13,9 +11,6 @@
 #include "base/text.h"
 #include "daemon/attach.h"
 #include "daemon/service.h"
-
-/* What was killed is ended, as far as the next command sees, or it does not die so soon. */
-#define KILL_WAIT_MS 5000
 
 /** Answers with the message, or with the error. */
 static void answer(struct rpc_call *call, const ProtobufCMessage *response, struct st_error *error) {
@@ -83,49 +78,46 @@ void service_list_jobs(struct rpc_call *call, void *userdata) {
         answer(call, &resp->base, error);
 }
 
-/* A kill whose jobs are waited for. */
-struct killing {
-        struct rpc_call *call;
-        Daemon__KillResp *resp;
-};
+static struct job_caller job_caller(const struct service *service, const struct rpc_call *call) {
+        const struct rpc_peer *peer = rpc_call_peer(call);
 
-static void on_killed(void *userdata) {
-        struct killing *killing = userdata;
+        return (struct job_caller){
+                .uid = peer->uid,
+                .gid = peer->gid,
+                .pid = peer->pid,
+                .privileged = caller_is_root(&service->rules, peer),
+                .text = caller_describe(peer),
+        };
+}
 
-        answer(killing->call, &killing->resp->base, NULL);
-        message_freep(&killing->resp);
-        free(killing);
+static void on_killed(Daemon__KillResp *response, struct st_error *error, void *userdata) {
+        _cleanup_(message_freep) Daemon__KillResp *resp = response;
+
+        answer(userdata, resp ? &resp->base : NULL, error);
 }
 
 void service_kill(struct rpc_call *call, void *userdata) {
         const Daemon__KillReq *req = rpc_call_request(call);
-        struct service *service = userdata;
-        _cleanup_(message_freep) Daemon__KillResp *resp = message_new(&daemon__kill_resp__descriptor);
-        _cleanup_error_ struct st_error *error = NULL;
-        _cleanup_strv_ struct strv jids = { 0 };
-        struct killing *killing;
+        const struct service *service = userdata;
+        struct job_caller caller = job_caller(service, call);
 
         log_request(call, "kill", req->jids, req->n_jids);
-        if (jobs_kill(service->jobs, req->jids, req->n_jids, req->signal, resp, &jids, &error) < 0 ||
-            (req->signal != 0 && req->signal != SIGKILL)) {
-                answer(call, &resp->base, error);
-                return;
-        }
-        killing = NEW(struct killing);
-        killing->call = call;
-        killing->resp = TAKE_PTR(resp);
-        jobs_wait(service->jobs, jids.items, jids.n, KILL_WAIT_MS, on_killed, killing);
+        jobs_kill(service->jobs, req->jids, req->n_jids, req->signal, &caller, on_killed, call);
+}
+
+static void on_deleted(Daemon__DeleteResp *response, struct st_error *error, void *userdata) {
+        _cleanup_(message_freep) Daemon__DeleteResp *resp = response;
+
+        answer(userdata, resp ? &resp->base : NULL, error);
 }
 
 void service_delete(struct rpc_call *call, void *userdata) {
         const Daemon__DeleteReq *req = rpc_call_request(call);
-        struct service *service = userdata;
-        _cleanup_(message_freep) Daemon__DeleteResp *resp = message_new(&daemon__delete_resp__descriptor);
-        _cleanup_error_ struct st_error *error = NULL;
+        const struct service *service = userdata;
+        struct job_caller caller = job_caller(service, call);
 
         log_request(call, "delete", req->jids, req->n_jids);
-        (void)jobs_delete(service->jobs, req->jids, req->n_jids, resp, &error);
-        answer(call, &resp->base, error);
+        jobs_delete(service->jobs, req->jids, req->n_jids, &caller, on_deleted, call);
 }
 
 void service_get_checkpoint(struct rpc_call *call, void *userdata) {

@@ -50,9 +50,12 @@ void service_stop(struct rpc_call *call, void *userdata) {
         struct service *service = userdata;
 
         st_log_info("stop%s, for %s", req->checkpoint ? " with checkpoints" : "", caller);
-        if (req->checkpoint)
-                policies_stop(service->policies, req->within, on_saved, call);
-        else {
+        if (req->checkpoint) {
+                _cleanup_error_ struct st_error *error = NULL;
+
+                if (policies_stop(service->policies, req->within, on_saved, call, &error) < 0)
+                        rpc_call_finish(call, error);
+        } else {
                 _cleanup_(message_freep) Stasis__V1__StopResp *resp = message_new(&stasis__v1__stop_resp__descriptor);
                 stop_now(call, resp);
         }

@@ -3,6 +3,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/inotify.h>
 #include <sys/pidfd.h>
 #include <sys/stat.h>
@@ -42,6 +43,7 @@ struct supervised {
 struct supervisors {
         sd_event *loop;
         sd_event_source *arrival;
+        int lock; /* the directory of the records: one daemon for each */
         struct supervised *list;
         supervisors_settle_fn settle;
         void *userdata;
@@ -74,6 +76,8 @@ struct supervisors *supervisors_free(struct supervisors *supervisors) {
                 supervised_free(supervisors->list);
         sd_event_source_disable_unref(supervisors->arrival);
         sd_event_unref(supervisors->loop);
+        if (supervisors->lock >= 0)
+                close(supervisors->lock);
         free(supervisors);
         return NULL;
 }
@@ -83,8 +87,8 @@ void supervisors_set_settle(struct supervisors *supervisors, supervisors_settle_
         supervisors->userdata = userdata;
 }
 
-Stasis__V1__JobSpec *supervisors_read_spec(const char *id) {
-        _cleanup_free_ char *path = xasprintf("%s/jobs/%s/" RECORD_JOB, path_run_dir(), id), *data = NULL;
+static Stasis__V1__JobSpec *read_spec(const char *id, const char *name) {
+        _cleanup_free_ char *path = xasprintf("%s/jobs/%s/%s", path_run_dir(), id, name), *data = NULL;
         size_t size;
 
         if (io_read_file(AT_FDCWD, path, SPEC_MAX, &data, &size) < 0)
@@ -92,10 +96,15 @@ Stasis__V1__JobSpec *supervisors_read_spec(const char *id) {
         return stasis__v1__job_spec__unpack(NULL, size, (const uint8_t *)data);
 }
 
+Stasis__V1__JobSpec *supervisors_read_spec(const char *id) {
+        return read_spec(id, RECORD_JOB);
+}
+
 int supervisors_disown(struct supervisors *supervisors, const char *id) {
         _cleanup_free_ char *path = xasprintf("%s/jobs/%s/" RECORD_JOB, path_run_dir(), id);
+        _cleanup_free_ char *over = xasprintf("%s/jobs/%s/" RECORD_JOB_OVER, path_run_dir(), id);
 
-        if (unlink(path) < 0 && errno != ENOENT)
+        if (rename(path, over) < 0 && errno != ENOENT)
                 return -errno;
         for (struct supervised *at = supervisors->list; at; at = at->next)
                 if (streq(at->id, id))
@@ -106,6 +115,10 @@ int supervisors_disown(struct supervisors *supervisors, const char *id) {
 static void read_jid(struct supervised *supervised) {
         _cleanup_(message_freep) Stasis__V1__JobSpec *spec = supervisors_read_spec(supervised->id);
 
+        if (!spec) {
+                spec = read_spec(supervised->id, RECORD_JOB_OVER);
+                supervised->record.over = supervised->told = spec;
+        }
         if (!spec || isempty(spec->jid))
                 return;
         free(supervised->jid);
@@ -129,6 +142,13 @@ static void log_end(struct supervised *supervised) {
                                supervised->id);
 }
 
+/** Half of a record would look like one of a supervisor that is just starting: hidden first, as a whole. */
+static void remove_record(const char *id) {
+        _cleanup_free_ char *dir = supervisors_directory(id), *hidden = xasprintf("%s/jobs/.%s", path_run_dir(), id);
+
+        (void)io_remove_tree(rename(dir, hidden) < 0 ? dir : hidden);
+}
+
 /** Tells what is in it; removes it when nobody needs it any more. Frees it then. */
 static void settle(struct supervised *supervised) {
         struct supervisors *supervisors = supervised->supervisors;
@@ -139,8 +159,7 @@ static void settle(struct supervised *supervised) {
         if (!supervised->settled || !supervised->record.gone)
                 return;
 
-        _cleanup_free_ char *dir = supervisors_directory(supervised->id);
-        (void)io_remove_tree(dir);
+        remove_record(supervised->id);
         supervised_free(supervised);
 }
 
@@ -281,9 +300,16 @@ void supervisors_scan(struct supervisors *supervisors) {
         _cleanup_closedir_ DIR *d = opendir(jobs);
         struct dirent *entry;
 
-        while (d && (entry = readdir(d)))
-                if (entry->d_name[0] != '.' && !find(supervisors, entry->d_name))
-                        (void)supervisors_look(supervisors, entry->d_name);
+        while (d && (entry = readdir(d))) {
+                if (entry->d_name[0] != '.') {
+                        if (!find(supervisors, entry->d_name))
+                                (void)supervisors_look(supervisors, entry->d_name);
+                } else if (path_is_name(entry->d_name)) {
+                        /* A daemon died in the middle of remove_record(). */
+                        _cleanup_free_ char *half = path_join(jobs, entry->d_name);
+                        (void)io_remove_tree(half);
+                }
+        }
 }
 
 static int on_arrival(sd_event_source *source, const struct inotify_event *event, void *userdata) {
@@ -295,24 +321,42 @@ static int on_arrival(sd_event_source *source, const struct inotify_event *event
         return 0;
 }
 
-int supervisors_new(sd_event *loop, struct supervisors **ret, struct st_error **err) {
-        struct supervisors *supervisors = NEW(struct supervisors);
-        _cleanup_free_ char *jobs = path_join(path_run_dir(), "jobs");
+/** Two daemons would take over each other's jobs. The directory itself is locked: no file of ours is in it. */
+static int lock_records(struct supervisors *supervisors, const char *jobs, struct st_error **err) {
         int r = io_make_directories(jobs, 0700);
 
         if (r < 0)
-                st_error_errno(err, r, "cannot make %s", jobs);
-        else {
+                return st_error_errno(err, r, "cannot make %s", jobs);
+        supervisors->lock = open(jobs, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (supervisors->lock < 0)
+                return st_error_errno(err, errno, "cannot open %s", jobs);
+        if (flock(supervisors->lock, LOCK_EX | LOCK_NB) >= 0)
+                return 0;
+        if (errno != EWOULDBLOCK)
+                return st_error_errno(err, errno, "cannot lock %s", jobs);
+        st_error_set(err, EADDRINUSE, "another daemon, with another socket, keeps its jobs in %s", path_run_dir());
+        st_error_hint(err, "give each daemon a directory of its own with STASIS_RUN_DIR");
+        return -EADDRINUSE;
+}
+
+int supervisors_new(sd_event *loop, struct supervisors **ret, struct st_error **err) {
+        struct supervisors *supervisors = NEW(struct supervisors);
+        _cleanup_free_ char *jobs = path_join(path_run_dir(), "jobs");
+        int r;
+
+        supervisors->loop = sd_event_ref(loop);
+        supervisors->lock = -EBADF;
+        r = lock_records(supervisors, jobs, err);
+        if (r >= 0) {
                 r = sd_event_add_inotify(loop, &supervisors->arrival, jobs, IN_CREATE | IN_MOVED_TO | IN_ONLYDIR,
                                          on_arrival, supervisors);
                 if (r < 0)
                         st_error_errno(err, r, "cannot watch %s", jobs);
         }
         if (r < 0) {
-                free(supervisors);
+                supervisors_free(supervisors);
                 return r;
         }
-        supervisors->loop = sd_event_ref(loop);
         *ret = supervisors;
         return 0;
 }
@@ -325,7 +369,7 @@ static bool drop_infant(struct supervised *supervised) {
         if (is_directory(supervised->id) &&
             (clock_ms() < supervised->born_ms + INFANT_MAX_MS || supervisor_status_read(dir, &status) != -ENOENT))
                 return false;
-        (void)io_remove_tree(dir);
+        remove_record(supervised->id);
         supervised_free(supervised);
         return true;
 }

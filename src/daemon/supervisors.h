@@ -20,6 +20,9 @@
 /* The file in a record that says of which job it is: a packed stasis.v1.JobSpec. */
 #define RECORD_JOB "job"
 
+/* Its name once the job has no use for the record any more; the supervisor may live on, with what the job has left. */
+#define RECORD_JOB_OVER "job.over"
+
 struct supervisors;
 
 /** A record, as it stands. */

@@ -23,6 +23,7 @@
 #include "daemon/channel.h"
 #include "engine/dump_info.h"
 #include "engine/engine.h"
+#include "engine/job_stdio.h"
 #include "engine/operation.h"
 #include "engine/settings.h"
 #include "plugin/registry.h"
@@ -40,6 +41,7 @@ struct worker {
         pthread_mutex_t send_lock;
         pthread_t control;
         int cancel_fd; /* eventfd: set by the control thread */
+        int log_fd;    /* what is attached to prints there, too: started.log; -EBADF: not opened */
         struct engine_started started;
         bool controlled;                        /* the control thread runs */
         bool linger;                            /* the first who attaches is to get all output */
@@ -118,6 +120,32 @@ static int run_freezer(struct worker *worker, ProtobufCMessage **ret, struct st_
                        : engine_unfreeze(worker->operation, req, resp, err);
 }
 
+/* Of the request; what it does not set is the job's, or the caller's. */
+struct log_owner {
+        bool has_uid, has_gid;
+        uid_t uid;
+        gid_t gid;
+};
+
+/**
+ * Opened here for the supervisor, and as the user's whose file it is. A job that runs is not ended for its log: it goes
+ * on without.
+ */
+static void open_log(struct worker *worker, const struct log_owner *owner, size_t *n_messages, char ***messages) {
+        const Stasis__V1__JobSpec *job = worker->task->job;
+        uid_t uid = owner->has_uid ? owner->uid : job && job->has_uid ? job->uid : worker->task->uid;
+        gid_t gid = owner->has_gid ? owner->gid : job && job->has_gid ? job->gid : worker->task->gid;
+        _cleanup_error_ struct st_error *problem = NULL;
+
+        if (!engine_started_has_stdio(&worker->started) || !worker->started.log)
+                return;
+        worker->log_fd = job_stdio_open_log(worker->started.log, uid, gid, &problem);
+        if (worker->log_fd >= 0)
+                return;
+        free(TAKE_PTR(worker->started.log));
+        message_append(n_messages, messages, xasprintf("its output is not recorded: %s", st_error_message(problem)));
+}
+
 /** The output of what is on a terminal of its own, and nobody asked to attach to, goes to a file, which is told. */
 static void choose_output_log(struct worker *worker, Daemon__RestoreResp *resp) {
         worker->started.log = xasprintf("%s/output-%s.log", path_log_dir(), worker->task->id);
@@ -141,6 +169,8 @@ static int run_restore(struct worker *worker, ProtobufCMessage **ret, struct st_
         worker->linger = req->waitfirstmaster;
         if (engine_started_has_stdio(&worker->started) && !worker->started.log && !req->attachable)
                 choose_output_log(worker, resp);
+        const struct log_owner owner = { req->has_uid, req->has_gid, req->uid, req->gid };
+        open_log(worker, &owner, &resp->n_messages, &resp->messages);
         return 0;
 }
 
@@ -148,6 +178,7 @@ static int run_run(struct worker *worker, ProtobufCMessage **ret, struct st_erro
         _cleanup_(message_freep) Daemon__RunReq *req =
                 daemon__run_req__unpack(NULL, worker->task->request.len, worker->task->request.data);
         Daemon__RunResp *resp = message_new(&daemon__run_resp__descriptor);
+        int r;
 
         *ret = &resp->base;
         if (!req)
@@ -155,9 +186,14 @@ static int run_run(struct worker *worker, ProtobufCMessage **ret, struct st_erro
         worker->linger = req->waitfirstmaster;
         if (worker->task->job)
                 message_set_string(&resp->jid, worker->task->job->jid);
-        return worker->task->operation == STASIS__WORKER__OPERATION_KIND__RUN
-                       ? engine_run(worker->operation, req, resp, &worker->started, err)
-                       : engine_manage(worker->operation, req, resp, &worker->started, err);
+        if (worker->task->operation == STASIS__WORKER__OPERATION_KIND__MANAGE)
+                return engine_manage(worker->operation, req, resp, &worker->started, err);
+        r = engine_run(worker->operation, req, resp, &worker->started, err);
+        if (r < 0)
+                return r;
+        const struct log_owner owner = { req->has_uid, req->has_gid, req->uid, req->gid };
+        open_log(worker, &owner, &resp->n_messages, &resp->messages);
+        return 0;
 }
 
 static int run_query(struct worker *worker, ProtobufCMessage **ret, struct st_error **err) {
@@ -191,6 +227,23 @@ static int run_reload_plugins(struct worker *worker, ProtobufCMessage **ret, str
         return 0;
 }
 
+static int run_cleanup(struct worker *worker, ProtobufCMessage **ret, struct st_error **err) {
+        const Stasis__V1__JobSpec *job = worker->task->job;
+
+        *ret = message_new(&daemon__empty__descriptor);
+        return job ? engine_cleanup(job->type, job->details, err) : st_error_set(err, EBADMSG, "bad request");
+}
+
+static int run_kill_signal(struct worker *worker, ProtobufCMessage **ret, struct st_error **err) {
+        Stasis__Worker__Signal *signal = message_new(&stasis__worker__signal__descriptor);
+
+        *ret = &signal->base;
+        if (!worker->task->job)
+                return st_error_set(err, EBADMSG, "bad request");
+        signal->has_number = 1;
+        return engine_kill_signal(worker->task->job->type, &signal->number, err);
+}
+
 static int (*const runners[])(struct worker *, ProtobufCMessage **, struct st_error **) = {
         [STASIS__WORKER__OPERATION_KIND__DUMP] = run_dump,
         [STASIS__WORKER__OPERATION_KIND__RESTORE] = run_restore,
@@ -201,6 +254,8 @@ static int (*const runners[])(struct worker *, ProtobufCMessage **, struct st_er
         [STASIS__WORKER__OPERATION_KIND__UNFREEZE] = run_freezer,
         [STASIS__WORKER__OPERATION_KIND__RUN] = run_run,
         [STASIS__WORKER__OPERATION_KIND__MANAGE] = run_run,
+        [STASIS__WORKER__OPERATION_KIND__CLEANUP] = run_cleanup,
+        [STASIS__WORKER__OPERATION_KIND__KILL_SIGNAL] = run_kill_signal,
 };
 
 /** The frame with the result; malloc'ed. */
@@ -263,8 +318,10 @@ static void add_stdio(const struct worker *worker, struct strv *argv) {
                 pass_fd(argv, "stdout", stdio->out);
                 pass_fd(argv, "stderr", stdio->err);
         }
-        if (engine_started_has_stdio(&worker->started) && worker->started.log)
-                strv_addf(argv, "--log=%s", worker->started.log);
+        if (worker->log_fd >= 0) {
+                strv_addf(argv, "--log=%s", worker->started.log); /* its name, should it fail later */
+                pass_fd(argv, "log-fd", worker->log_fd);
+        }
         if (engine_started_has_stdio(&worker->started) && worker->linger)
                 strv_addf(argv, "--linger=%d", LINGER_MS);
 }
@@ -381,7 +438,9 @@ static int prepare(struct worker *worker, struct st_error **err) {
 }
 
 int worker_main(void) {
-        struct worker worker = { .send_lock = PTHREAD_MUTEX_INITIALIZER, .started = ENGINE_STARTED_NULL };
+        struct worker worker = { .send_lock = PTHREAD_MUTEX_INITIALIZER,
+                                 .log_fd = -EBADF,
+                                 .started = ENGINE_STARTED_NULL };
         _cleanup_error_ struct st_error *error = NULL;
         _cleanup_(message_freep) ProtobufCMessage *response = NULL;
         struct stat st;
@@ -407,5 +466,6 @@ int worker_main(void) {
         message_freep(&worker.task);
         message_freep(&worker.checkpoint);
         engine_started_clear(&worker.started);
+        cleanup_closep(&worker.log_fd);
         return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }

@@ -162,8 +162,11 @@ int workers_new(sd_event *loop, const struct st_arguments *config, struct worker
 struct workers *workers_free(struct workers *workers) {
         if (!workers)
                 return NULL;
-        while (workers->list)
+        while (workers->list) {
+                if (workers->list->events.forget)
+                        workers->list->events.forget(workers->list->userdata);
                 worker_free(workers->list);
+        }
         sd_event_source_disable_unref(workers->timer);
         sd_event_source_disable_unref(workers->turn);
         strv_clear(&workers->stale);
@@ -232,7 +235,7 @@ struct worker *workers_start(struct workers *workers, struct worker_task *task, 
         return worker;
 }
 
-void worker_cancel(struct worker *worker, int number) {
+static void cancel(struct worker *worker, int number) {
         if (!worker->queued) {
                 worker_tell(worker, number);
                 return;
@@ -245,13 +248,11 @@ const char *worker_id(const struct worker *worker) {
         return worker->id;
 }
 
-int workers_cancel(struct workers *workers, const char *id, uid_t uid, struct st_error **err) {
+int workers_cancel(struct workers *workers, const char *id, int number, struct st_error **err) {
         for (struct worker *worker = workers->list; worker; worker = worker->next) {
                 if (!streq(worker->id, id))
                         continue;
-                if (uid != 0 && uid != worker->task.uid)
-                        return st_error_set(err, EPERM, "operation %s was asked for by another user", id);
-                worker_cancel(worker, ECANCELED);
+                cancel(worker, number);
                 return 0;
         }
         return st_error_set(err, ENOENT, "no operation %s is running", id);
@@ -261,7 +262,7 @@ void workers_cancel_all(struct workers *workers) {
         for (struct worker *worker = workers->list; worker; worker = worker->next)
                 if (worker->queued || (worker->task.kind != STASIS__WORKER__OPERATION_KIND__RESTORE &&
                                        worker->task.kind != STASIS__WORKER__OPERATION_KIND__RUN))
-                        worker_cancel(worker, ECANCELED);
+                        cancel(worker, ECANCELED);
 }
 
 size_t workers_count(const struct workers *workers) {

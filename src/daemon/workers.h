@@ -62,11 +62,13 @@ struct worker_events {
          */
         void (*end)(const Stasis__Worker__Result *result, const Stasis__V1__Profile *profile, struct st_error *error,
                     void *userdata);
+        /** Instead of the end, when the daemon itself ends before: frees what the end would. May be NULL. */
+        void (*forget)(void *userdata);
 };
 
 int workers_new(sd_event *loop, const struct st_arguments *config, struct workers **ret, struct st_error **err);
 
-/** Tells all workers to cancel, and forgets them: they end by themselves, and no `end` is called. */
+/** Tells all workers to cancel, and forgets them: they end by themselves, and no `end` is called but `forget`. */
 struct workers *workers_free(struct workers *workers);
 
 /** Workers get this RLIMIT_NOFILE, not the daemon's own. */
@@ -93,22 +95,18 @@ void workers_on_end(struct workers *workers, void (*ended)(const struct worker_e
 struct worker *workers_start(struct workers *workers, struct worker_task *task, const struct worker_events *events,
                              void *userdata);
 
-/**
- * Asks a worker to cancel: number is ECANCELED or ETIMEDOUT. Its `end` comes later, when it has rolled back; when that
- * takes longer than Cancel.KillAfter it is killed.
- */
-void worker_cancel(struct worker *worker, int number);
-
 /** @return the operation's ID; as long as the worker */
 const char *worker_id(const struct worker *worker);
 
 /**
- * Cancels an operation by its ID.
+ * Asks an operation to cancel. Its `end` comes later, when it has rolled back; when that takes longer than
+ * Cancel.KillAfter its worker is killed. By ID: an operation's owner may wait for more than its worker, which is then
+ * gone.
  *
- * @param uid who asks: root, or whoever asked for the operation
- * @return 0; -ENOENT or -EPERM with err
+ * @param number ECANCELED or ETIMEDOUT
+ * @return 0; -ENOENT with err
  */
-int workers_cancel(struct workers *workers, const char *id, uid_t uid, struct st_error **err);
+int workers_cancel(struct workers *workers, const char *id, int number, struct st_error **err);
 
 /** At the daemon's end: cancels all but restores and runs, which go on and become supervisors. */
 void workers_cancel_all(struct workers *workers);

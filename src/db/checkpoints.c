@@ -89,7 +89,7 @@ int db_checkpoint_begin(struct db *db, const Stasis__V1__CheckpointInfo *info, c
 
 static int no_checkpoint(const char *id, struct st_error **err) {
         st_error_set(err, ENOENT, "there is no checkpoint %s", id);
-        st_error_hint(err, "`stasis checkpoint list` shows those that are recorded");
+        st_error_hint(err, "'stasis checkpoint list' shows those that are recorded");
         return -ENOENT;
 }
 

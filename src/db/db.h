@@ -118,6 +118,10 @@ bool db_job_exists(struct db *db, const char *jid);
 int db_job_each(struct db *db, bool alive, int (*call)(const struct db_job *job, void *userdata), void *userdata,
                 struct st_error **err);
 
+/** The same for who keeps something of them: a call may take spec and latest, and leaves NULL. */
+int db_job_take_each(struct db *db, bool alive, int (*call)(struct db_job *job, void *userdata), void *userdata,
+                     struct st_error **err);
+
 /** Appends the history to `info`, oldest first: the last 1,000. */
 int db_job_history(struct db *db, const char *jid, Stasis__V1__JobInfo *info, struct st_error **err);
 

@@ -23,7 +23,7 @@ int64_t db_job_row(struct db *db, const char *jid, struct st_error **err) {
         if (r < 0)
                 return r;
         st_error_set(err, ENOENT, "there is no job %s", jid);
-        st_error_hint(err, "`stasis ps` shows all jobs");
+        st_error_hint(err, "'stasis ps' shows all jobs");
         return -ENOENT;
 }
 

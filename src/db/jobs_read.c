@@ -135,8 +135,8 @@ static int chunk_read(struct db *db, int64_t states, struct chunk *chunk, struct
         return r;
 }
 
-int db_job_each(struct db *db, bool alive, int (*call)(const struct db_job *job, void *userdata), void *userdata,
-                struct st_error **err) {
+int db_job_take_each(struct db *db, bool alive, int (*call)(struct db_job *job, void *userdata), void *userdata,
+                     struct st_error **err) {
         _cleanup_(chunk_clear) struct chunk chunk = { .created = INT64_MIN, .id = INT64_MIN };
         int64_t states = 0;
         int r;
@@ -150,6 +150,24 @@ int db_job_each(struct db *db, bool alive, int (*call)(const struct db_job *job,
                         r = call(&chunk.jobs[i], userdata);
         } while (r == 0 && chunk.n == CHUNK);
         return r;
+}
+
+struct reader {
+        int (*call)(const struct db_job *job, void *userdata);
+        void *userdata;
+};
+
+static int call_reader(struct db_job *job, void *userdata) {
+        const struct reader *reader = userdata;
+
+        return reader->call(job, reader->userdata);
+}
+
+int db_job_each(struct db *db, bool alive, int (*call)(const struct db_job *job, void *userdata), void *userdata,
+                struct st_error **err) {
+        struct reader reader = { call, userdata };
+
+        return db_job_take_each(db, alive, call_reader, &reader, err);
 }
 
 int db_job_history(struct db *db, const char *jid, Stasis__V1__JobInfo *info, struct st_error **err) {

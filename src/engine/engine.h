@@ -71,5 +71,14 @@ int engine_query(struct st_operation *operation, Daemon__QueryReq *req, Daemon__
 int engine_health(struct st_operation *operation, const Daemon__HealthCheckReq *req, Daemon__HealthCheckResp *resp,
                   struct st_error **err);
 
+/**
+ * src/engine/job_end.c: has the plugin of a job's type remove what the job, which has ended, left behind. A plugin that
+ * has nothing to remove is no failure; one that is not there is: -EOPNOTSUPP.
+ */
+int engine_cleanup(const char *type, const Daemon__Details *details, struct st_error **err);
+
+/** src/engine/job_end.c: which signal ends a job of the type; SIGKILL when its plugin names none, and on failure. */
+int engine_kill_signal(const char *type, int *ret, struct st_error **err);
+
 /** Loads the plugins of Plugins.LibDir (or of where they are by default) into this process. */
 void engine_load_plugins(const struct st_arguments *config);

@@ -12,6 +12,7 @@
 #include "base/memory.h"
 #include "base/messages.h"
 #include "base/text.h"
+#include "engine/operation.h"
 #include "engine/restore_context.h"
 #include "engine/restore_output.h"
 #include "process/proc.h"
@@ -131,7 +132,8 @@ static void use_terminal(struct restore_context *context, const int fds[3]) {
 static int check_out(const struct st_restore *restore, struct st_error **err) {
         _cleanup_close_ int fd = -EBADF;
 
-        if (isempty(restore->req->log))
+        /* A job comes back also without its log. */
+        if (isempty(restore->req->log) || operation_job(restore->operation))
                 return 0;
         fd = restore_open_output(restore, err);
         return fd < 0 ? fd : 0;

@@ -27,13 +27,6 @@ static int use_file(struct st_restore *restore, struct job_stdio *stdio, struct 
         return st_error_errno(err, errno, "cannot hand over %s", restore->req->log);
 }
 
-/** The supervisor writes the file, as root: it is made now, and is its user's. */
-static int make_file(const struct st_restore *restore, struct st_error **err) {
-        _cleanup_close_ int fd = isempty(restore->req->log) ? -EBADF : restore_open_output(restore, err);
-
-        return fd < 0 && !isempty(restore->req->log) ? fd : 0;
-}
-
 int st_restore_streams(struct st_restore *restore, bool terminal, int ret[3], struct st_error **err) {
         const Stasis__V1__JobSpec *job = operation_job(restore->operation);
         struct job_stdio *stdio = &restore_context(restore)->stdio;
@@ -43,12 +36,10 @@ int st_restore_streams(struct st_restore *restore, bool terminal, int ret[3], st
         ret[0] = ret[1] = ret[2] = -EBADF;
         if (isempty(req->log) && job && !isempty(job->log)) /* its output goes where it went */
                 message_set_string(&restore->req->log, job->log);
-        if (terminal || req->attachable) {
-                r = make_file(restore, err);
-                if (r >= 0)
-                        r = terminal ? job_stdio_make_terminal(req->terminal, NULL, 0, stdio, err)
-                                     : job_stdio_make_pipes(stdio, err);
-        } else if (!isempty(req->log))
+        if (terminal || req->attachable) /* whoever takes our ends writes the log, too */
+                r = terminal ? job_stdio_make_terminal(req->terminal, NULL, 0, stdio, err)
+                             : job_stdio_make_pipes(stdio, err);
+        else if (!isempty(req->log))
                 r = use_file(restore, stdio, err);
         if (r < 0)
                 return r;

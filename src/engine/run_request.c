@@ -96,25 +96,12 @@ static int use_log(struct st_run *run, struct job_stdio *stdio, struct st_error 
         return st_error_errno(err, errno, "cannot hand over %s", run->req->log);
 }
 
-/** The file is written by the supervisor, as root: it is made now, and is its user's. */
-static int make_log(struct st_run *run, struct st_error **err) {
-        _cleanup_close_ int fd =
-                isempty(run->req->log) ? -EBADF : job_stdio_open_log(run->req->log, run_uid(run), run_gid(run), err);
-
-        return fd < 0 && !isempty(run->req->log) ? fd : 0;
-}
-
 static int make_stdio(struct st_run *run, struct job_stdio *stdio, struct st_error **err) {
         const Daemon__RunReq *req = run->req;
-        int r;
 
-        if (req->attachable) {
-                r = make_log(run, err);
-                if (r < 0)
-                        return r;
+        if (req->attachable) /* whoever takes our ends writes the log, too */
                 return req->terminal ? job_stdio_make_terminal(req->terminal, NULL, 0, stdio, err)
                                      : job_stdio_make_pipes(stdio, err);
-        }
         if (!isempty(req->log))
                 return use_log(run, stdio, err);
         return st_operation_no_server(run->operation) ? job_stdio_inherit(stdio, err) : 0;

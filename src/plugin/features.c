@@ -40,6 +40,8 @@ bool feature_has_effect(enum st_feature feature) {
         case ST_FEATURE_run_handler_no_server:
         case ST_FEATURE_run_middleware_early:
         case ST_FEATURE_run_middleware_late:
+        case ST_FEATURE_kill_signal:
+        case ST_FEATURE_cleanup:
         case ST_FEATURE_manage_handler:
         case ST_FEATURE_query_handler:
         case ST_FEATURE_health_checks:

@@ -62,8 +62,12 @@ struct rpc_watch {
         int fd;
         short events; /* of poll(2); 0: POLLIN */
         bool always;  /* also while so much is queued that nothing more should be sent */
-        /** Called when fd is readable (or what `events` says) or at its end; may call rpc_client_send() and rpc_client_close_send(). Sets fd to
-         *  -1 to stop watching. @return 0, or a negative errno (with err) that ends the call */
+        /**
+         * Called when fd is readable (or what `events` says) or at its end; may call rpc_client_send() and
+         * rpc_client_close_send(). Sets fd to -1 to stop watching.
+         *
+         * @return 0, or a negative errno (with err) that ends the call
+         */
         int (*ready)(struct rpc_client *client, struct rpc_watch *watch, struct st_error **err);
         void *userdata;
 };

@@ -6,7 +6,6 @@
  */
 
 #include <errno.h>
-#include <signal.h>
 #include <stdlib.h>
 
 #include <stasis/plugin.h>
@@ -45,13 +44,13 @@ static const struct st_dump_command dump_command = {
 
 static const struct st_dump_adapter list[] = { { "crashing", crash } };
 static const struct st_dump_adapters dump_middleware = { 1, list };
-static const struct st_kill_signal kill_signal = { SIGTERM };
+static const struct st_reaper reaper = { NULL };
 
 static const struct st_features features = {
         .size = sizeof(struct st_features),
         ST_FEATURE(dump_command, dump_command),
         ST_FEATURE(dump_middleware, dump_middleware),
-        ST_FEATURE(kill_signal, kill_signal),
+        ST_FEATURE(reaper, reaper),
 };
 
 ST_PLUGIN("crash", "1.0", features, NULL, NULL);

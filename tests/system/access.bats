@@ -251,6 +251,7 @@ grpc() {
         stop=$daemon
         at=$address
         fails "cannot listen at $address" env STASIS_PROTOCOL=tcp STASIS_ADDRESS="$address" STASIS_SOCKET_PATH="$T/other" \
+                STASIS_DB_PATH="$T/other.db" STASIS_RUN_DIR="$T/other.run" \
                 "${good[@]}" timeout 10 "$STASIS" daemon start
         alive "$stop"
 }

@@ -88,7 +88,7 @@ no_children() {
         [ "$("$STASIS" daemon status --json | jq .PID)" = "$daemon" ]
         [ -S "$T/sock" ]
         # At another address there is room.
-        STASIS_ADDRESS=$T/other STASIS_DB_PATH=$T/other.db timeout 20 "$STASIS" daemon start >/dev/null 2>&1 3>&- &
+        STASIS_ADDRESS=$T/other STASIS_DB_PATH=$T/other.db STASIS_RUN_DIR=$T/other.run timeout 20 "$STASIS" daemon start >/dev/null 2>&1 3>&- &
         other=$!
         wait_for "$STASIS daemon status --address $T/other"
         kill "$other"

@@ -429,7 +429,7 @@ frozen_around() {
         refused unfreeze process "$inner_pid" --no-server
         [[ "$output" == *"was frozen with process $pid"* ]]
         kill -9 "$pid"
-        wait_gone "$pid"
+        wait_for "[ ! -e /proc/$pid ]" # its child lives on
         unfreeze --no-server
         grep -q 'had ended meanwhile' "$T/freeze.err"
         wait_lines "$T/count.inner" $(($(lines "$T/count.inner") + 3))

@@ -28,7 +28,8 @@ complete_in_bash() {
 
 @test "make install puts everything in its place, and what is installed works" {
         install_all
-        for file in bin/stasis libexec/stasis/stasis-hook libexec/stasis/stasis-supervisor share/man/man1/stasis.1 \
+        for file in bin/stasis libexec/stasis/stasis-hook libexec/stasis/stasis-supervisor \
+                libexec/stasis/stasis-launch libexec/stasis/stasis-init share/man/man1/stasis.1 \
                 share/man/man1/stasis-dump.1 share/man/man5/stasis-config.5 share/bash-completion/completions/stasis \
                 share/zsh/site-functions/_stasis share/fish/vendor_completions.d/stasis.fish include/stasis/plugin.h \
                 lib/systemd/system/stasis.service share/stasis/install-criu; do
@@ -61,8 +62,8 @@ complete_in_bash() {
 }
 
 @test "bash completes commands, types, flags, values, files and PIDs" {
-        [ "$(complete_in_bash stasis d | sort | tr '\n' ' ')" = "daemon dump " ]
-        [ "$(complete_in_bash stasis dump '' | sort | tr '\n' ' ')" = "crun docker process runc " ]
+        [ "$(complete_in_bash stasis d | sort | tr '\n' ' ')" = "daemon delete dump " ]
+        [ "$(complete_in_bash stasis dump '' | sort | tr '\n' ' ')" = "crun docker job process runc " ]
         complete_in_bash stasis dump process --comp | grep -qx -- --compression
         complete_in_bash stasis dump process --compression '' | grep -qx zstd
         complete_in_bash stasis dump process --compression = no | grep -qx none

@@ -381,3 +381,96 @@ EOF
         # A job has left nothing.
         wait_for "[ \$(find /proc/$daemon/fd -mindepth 1 | wc -l) -le 25 ]" || { ls -l "/proc/$daemon/fd"; return 1; }
 }
+
+@test "a checkpoint that is deleted: the file goes, with what earlier ones left; one that cannot go stays on record" {
+        mkdir "$T/ckpt"
+        mount -t tmpfs none "$T/ckpt" || skip "may not mount"
+        start_daemon
+        counting_job one
+        dump job one --name file
+        dump job one --name dir --compression none
+        mkdir "$T/ckpt/.gone.partial-12ab"
+        id=$(of one .checkpoint.id)
+        [[ "$(of one .checkpoint.path)" == */dir ]]
+        mount -o remount,ro "$T/ckpt"
+        run "$STASIS" checkpoint delete "$id" 3>&-
+        mount -o remount,rw "$T/ckpt"
+        failed=$status said=$output still=$(of one .checkpoint.id)
+        "$STASIS" checkpoint delete "$id" >/dev/null
+        wait_for "[ \"\$(ls -A $T/ckpt)\" = file.tar.zst ]"
+        last=$(of one .checkpoint.path)
+        "$STASIS" checkpoint delete "$(of one .checkpoint.id)" >/dev/null
+        wait_for "[ -z \"\$(ls -A $T/ckpt)\" ]"
+        none=$(of one .checkpoint)
+        umount "$T/ckpt"
+        [ "$failed" -eq 1 ]
+        [[ "$said" == *"cannot remove $T/ckpt/dir: Read-only"* ]]
+        [ "$still" = "$id" ]
+        [[ "$last" == */file.tar.zst ]]
+        [ "$none" = null ]
+        job_goes_on
+}
+
+@test "two daemons do not share a run directory" {
+        start_daemon
+        counting_job one
+        run env STASIS_ADDRESS="$T/other" STASIS_DB_PATH="$T/other.db" "$STASIS" daemon start 3>&-
+        [ "$status" -eq 1 ]
+        [[ "$output" == *"another daemon, with another socket, keeps its jobs in $T/run"*STASIS_RUN_DIR* ]]
+        [ "$(of one .state)" = running ]
+        kill_daemon
+        start_daemon
+        job_goes_on
+}
+
+@test "jobs that close their output, ignore SIGTERM, fork and end" {
+        start_daemon
+        job closes sh -c 'exec >&- 2>&- <&-; while [ ! -e "$0/go" ]; do sleep 0.02; done; exit 6' "$T"
+        job pipes --attachable sh -c 'exec >&- 2>&- <&-; while [ ! -e "$0/go" ]; do sleep 0.02; done; exit 7' "$T"
+        job ignores sh -c 'trap "" TERM; echo ready; while :; do sleep 0.02; done'
+        wait_lines "$T/log/stasis-output-ignores.log" 0
+        "$STASIS" kill -s TERM ignores
+        "$STASIS" run process --jid forks sh -c 'sleep 1000 & echo $! >"$0/left"; exit 8' "$T" >/dev/null 3>&-
+        becomes forks exited
+        [ "$(of forks .exit_code)" = 8 ]
+        alive "$(cat "$T/left")"
+        kill -9 "$(cat "$T/left")"
+        [ "$(of closes .state)-$(of pipes .state)-$(of ignores .state)" = running-running-running ]
+        touch "$T/go"
+        becomes closes exited
+        becomes pipes exited
+        [ "$(of closes .exit_code)-$(of pipes .exit_code)" = 6-7 ]
+        "$STASIS" kill ignores
+        [ "$(of ignores .exit_code)" = 137 ]
+        wait_for "[ -z \"\$(ls -A $T/run/jobs)\" ]"
+}
+
+@test "a job that writes 200 MB, to its log and to whoever is attached" {
+        start_daemon
+        "$STASIS" run process --jid logged sh -c 'head -c 200000000 /dev/zero; exit 4' >/dev/null 3>&-
+        becomes logged exited 60
+        [ "$(of logged .exit_code)" = 4 ]
+        [ "$(stat -c %s "$T/log/stasis-output-logged.log")" = 200000000 ]
+        rm "$T/log/stasis-output-logged.log"
+        code=0
+        size=$("$STASIS" run process --jid seen --attach sh -c 'head -c 200000000 /dev/zero; exit 4' \
+                </dev/null 2>/dev/null 3>&- | wc -c; exit "${PIPESTATUS[0]}") || code=$?
+        [ "$code" = 4 ]
+        [ "$size" = 200000000 ]
+        [ "$(stat -c %s "$T/log/stasis-output-seen.log")" = 200000000 ]
+        # The daemon holds none of it.
+        [ -n "${STASIS_SANITIZE:-}" ] || [ "$(awk '/^VmHWM/ { print $2 }' "/proc/$daemon/status")" -lt 61440 ]
+}
+
+@test "an attachable job whose log cannot be opened runs on, and says so" {
+        start_daemon
+        "$STASIS" run process --jid one --attachable --out "$T/none/log" sleep 1000 >"$T/out" 2>&1 3>&-
+        grep -q "its output is not recorded: cannot open $T/none/log" "$T/out"
+        [ "$(of one .state)" = running ]
+        ln -s "$T/elsewhere" "$T/link"
+        chown -h 65534 "$T/link"
+        "$STASIS" run process --jid two --attachable --out "$T/link" echo x >"$T/out" 2>&1 3>&-
+        grep -q "somebody else's link" "$T/out"
+        becomes two exited
+        [ ! -e "$T/elsewhere" ]
+}

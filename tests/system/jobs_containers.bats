@@ -118,6 +118,8 @@ counts_on() { grep -x "[0-9]*" "$1" >"$T/numbers" && diff "$T/numbers" <(seq "$(
         wait "$managing"
         becomes mine running
         [ "$(of mine .pid)" = "$(runc_pid c1)" ]
+        fails 1 manage runc c1 "${root[@]}"
+        [[ $stderr == *"container c1 is a job already: mine"* ]]
         fails 1 run runc c1 "${root[@]}" --bundle "$T/b1"
         [[ $stderr == *"there is a container c1 already"*"stasis manage runc c1"* ]]
         runc_goes_on "$T/b1"
@@ -175,4 +177,23 @@ counts_on() { grep -x "[0-9]*" "$1" >"$T/numbers" && diff "$T/numbers" <(seq "$(
         run -5 timeout -k 1 20 script -qec "stty rows 44 cols 99; (sleep 1.5; touch $T/b1/rootfs/end) &
                 $STASIS restore job term --attach" "$T/typescript" </dev/null 3>&-
         grep -q '44 99' "$T/typescript"
+}
+
+@test "what a job has left behind goes with it; its output has a place" {
+        start_daemon
+        runc_bundle "$T/b1" "$ending"
+        "$STASIS" run runc --jid web "${root[@]}" --bundle "$T/b1" >/dev/null 3>&-
+        wait_lines "$T/log/stasis-output-web.log" 2
+        pid=$(of web .pid)
+        # Nobody is there to remove it at its end.
+        supervisor=$(pgrep -f "stasis-supervisor --dir=$T/run")
+        waiters=$(pgrep -P "$supervisor" | grep -vx "$pid") || true
+        # shellcheck disable=SC2086 # a list
+        kill -9 "$supervisor" $waiters
+        "$STASIS" kill web >/dev/null
+        wait_for '! alive "$pid"'
+        wait_for '[ "$(of web .state)" != running ]'
+        [ "$(runc_state web)" = stopped ]
+        "$STASIS" delete web >/dev/null
+        [ "$(runc_state web)" = gone ]
 }

@@ -69,7 +69,24 @@ counts_on() { grep -x "[0-9]*" "$1" >"$T/numbers" && diff "$T/numbers" <(seq "$(
         [ "$(tail -n 1 "$T/out")" = over ]
         counts_on "$T/out"
         becomes web exited
+        [ "$(docker_get web .State.Status)" = exited ]
         "$STASIS" delete web >/dev/null
+        [ -z "$(docker_get web .Id 2>/dev/null)" ]
+        # Its own signal ends it, and its output has a place.
+        "$STASIS" run docker --jid gentle --network none bb:1 sh -c 'trap "exit 9" TERM; echo up; while :; do sleep 0.05; done' \
+                >/dev/null 3>&-
+        wait_lines "$T/log/stasis-output-gentle.log" 0
+        "$STASIS" kill gentle >"$T/kill.out"
+        grep -q "sent SIGTERM to job gentle" "$T/kill.out"
+        becomes gentle exited
+        [ "$(of gentle .exit_code)" = 9 ]
+        # Without the plugin the job goes all the same.
+        mv "$P/stasis-docker.so" "$P/gone"
+        "$STASIS" delete gentle >"$T/delete.out"
+        mv "$P/gone" "$P/stasis-docker.so"
+        grep -q "warning: something of job gentle may be left: " "$T/delete.out"
+        [ -z "$(of gentle .jid)" ]
+        [ -n "$(docker_get gentle .Id)" ]
 }
 
 @test "input, output, terminal and exit code; what cannot be started says why" {
@@ -107,13 +124,21 @@ counts_on() { grep -x "[0-9]*" "$1" >"$T/numbers" && diff "$T/numbers" <(seq "$(
         wait "$managing"
         becomes mine running
         [ "$(of mine .pid)" = "$(docker_get c1 .State.Pid)" ]
+        # Under whatever name.
+        fails 1 manage docker c1
+        [[ $stderr == *"container c1 is a job already: mine"* ]]
+        fails 1 manage docker "$(docker_get c1 .Id)" --jid again
+        [[ $stderr == *"is a job already: mine"* ]]
+        [ -z "$(of again .jid)" ]
         docker_goes_on c1
         dump job mine --stop
         becomes mine checkpointed
         restore job mine
         becomes mine running
         docker_goes_on c1
-        "$STASIS" kill mine >/dev/null
+        "$STASIS" kill mine >"$T/kill.out"
+        # A first process without a handler does not get it.
+        grep -q "job mine did not end within 5 s" "$T/kill.out"
         becomes mine exited
         [ "$(docker_get c1 .State.Status)" = exited ]
         "$STASIS" delete mine >/dev/null

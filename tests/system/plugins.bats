@@ -236,7 +236,7 @@ refused_directory() {
         run --separate-stderr "$STASIS" features other_abi 3>&-
         [[ "$output" == *✖* ]]
         "$STASIS" features sample crash --json | jq -e '.plugins | map(.name) == ["sample", "crash"] and
-                (.[0].features | index("dump_command")) and .[1].without_effect == ["kill_signal"]'
+                (.[0].features | index("dump_command")) and .[1].without_effect == ["reaper"]'
         run --separate-stderr "$STASIS" features --errors --json 3>&-
         [ "$status" -eq 1 ]
         jq -e '.plugins[] | select(.name == "other_abi") | .error | test("ABI")' <<<"$output"
@@ -247,7 +247,7 @@ refused_directory() {
         rm "$P/other_abi.so"
         run "$STASIS" features --errors 3>&-
         [ "$status" -eq 0 ]
-        [[ "$output" == *"warning: kill_signal"*"has no effect"* ]]
+        [[ "$output" == *"warning: reaper"*"has no effect"* ]]
 }
 
 # A crash is one: no sanitizer may turn it into a report.

@@ -89,6 +89,23 @@ static void skips_flags_and_their_values(void **state) {
         }
 }
 
+static void bare_flags_leave_the_next_word(void **state) {
+        static const char *const lines[][5] = {
+                { "--checkpoint", "daemon", "stop" },
+                { "daemon", "--checkpoint", "stop" },
+                { "daemon", "stop", "--checkpoint" },
+        };
+
+        (void)state;
+        for (size_t i = 0; i < ELEMENTSOF(lines); i++) {
+                _cleanup_(line_clear) struct line line = { 0 };
+
+                assert_int_equal(line_parse((char *const *)lines[i], &line, NULL), 0);
+                assert_ptr_equal(line.command, &command_daemon_stop);
+                assert_rest(&line, "--checkpoint");
+        }
+}
+
 static void keeps_what_is_not_the_command(void **state) {
         _cleanup_(line_clear) struct line line = { 0 }, dashes = { 0 };
 
@@ -275,6 +292,7 @@ int main(void) {
                 cmocka_unit_test(finds_every_command),
                 cmocka_unit_test(finds_aliases),
                 cmocka_unit_test(skips_flags_and_their_values),
+                cmocka_unit_test(bare_flags_leave_the_next_word),
                 cmocka_unit_test(keeps_what_is_not_the_command),
                 cmocka_unit_test(notes_what_matters_first),
                 cmocka_unit_test(divides_a_line_from_its_program),

@@ -127,10 +127,10 @@ static void test_errors(void **state) {
 
         /* A warning is no error. */
         assert_int_equal(RUN(cli_features, false, &one, NULL, (char *)"--errors", (char *)"crash"), 0);
-        warning =
-                xasprintf("plugin %s/crash.so: warning: kill_signal (the signal that ends a job) has no effect in this "
-                          "version of stasis\n",
-                          (char *)*state);
+        warning = xasprintf(
+                "plugin %s/crash.so: warning: reaper (waiting for the processes of a job) has no effect in this "
+                "version of stasis\n",
+                (char *)*state);
         assert_string_equal(one, warning);
 }
 

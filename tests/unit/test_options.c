@@ -27,6 +27,7 @@ static const struct st_option command_rows[] = {
         { "all", 'a', ST_OPTION_BOOL, NULL, NULL, NULL, "all of them", NULL },
         { "tree", 't', ST_OPTION_BOOL, NULL, NULL, NULL, "as a tree", NULL },
         { "leave-running", 0, ST_OPTION_BOOL, "CRIU.LeaveRunning", "true", "BOOL", "the target lives on", NULL },
+        { .flag = "wait", .letter = 'w', .type = ST_OPTION_STRING, .help = "how long", .bare = "0" },
         ST_OPTION_END,
 };
 static const struct st_option global_rows[] = {
@@ -151,6 +152,30 @@ static void bools_take_a_value_after_an_equals_sign_only(void **state) {
         assert_int_equal(arguments_parse(a, ARGV("-d=/x", "--leave-running"), SIZE_MAX, NULL), 0);
         assert_string_equal(st_arguments_string(a, "dir"), "/x");
         assert_true(st_arguments_bool(a, "leave-running")); /* the last one wins */
+}
+
+static void bare_flags_never_take_the_next_argument(void **state) {
+        static const struct {
+                const char *argv[4];
+                const char *value, *words;
+        } cases[] = {
+                { { "--wait", "5s" }, "0", "5s" }, { { "--wait=5s", "x" }, "5s", "x" },
+                { { "--wait=", "x" }, "", "x" },   { { "-w", "5s" }, "0", "5s" },
+                { { "-w5s", "x" }, "5s", "x" },    { { "-w=5s", "x" }, "5s", "x" },
+                { { "--wait" }, "0", "" },         { { "--wait=1m", "--wait" }, "0", "" },
+        };
+
+        (void)state;
+        for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
+                _cleanup_(arguments_freep) struct st_arguments *a = new_arguments();
+
+                assert_null(st_arguments_string(a, "wait"));
+                assert_int_equal(arguments_parse(a, (char *const *)cases[i].argv, SIZE_MAX, NULL), 0);
+                assert_true(st_arguments_given(a, "wait"));
+                assert_string_equal(st_arguments_string(a, "wait"), cases[i].value);
+                _cleanup_free_ char *words = join(st_arguments_words(a));
+                assert_string_equal(words, cases[i].words);
+        }
 }
 
 static void words_stop_the_flags(void **state) {
@@ -385,6 +410,12 @@ static void help(void **state) {
                   NULL },
                 { "kind", 0, ST_OPTION_STRING, NULL, NULL, "KIND", "what", "a|b" },
                 { "external", 0, ST_OPTION_LIST, NULL, NULL, "KEY", "leave alone", NULL },
+                { .flag = "wait",
+                  .letter = 'w',
+                  .type = ST_OPTION_STRING,
+                  .value_name = "TIME",
+                  .help = "long",
+                  .bare = "0" },
                 { "quiet", 'q', ST_OPTION_BOOL, NULL, "false", NULL, "say less", NULL },
                 { "leave-running", 0, ST_OPTION_BOOL, NULL, "true", "BOOL", "go on", NULL },
                 { "a-very-long-flag-that-is-long", 0, ST_OPTION_STRING, NULL, NULL, "VALUE", "below", NULL },
@@ -402,6 +433,7 @@ static void help(void **state) {
                                   "                              /x)\n"
                                   "      --kind KIND             what (one of a, b)\n"
                                   "      --external KEY …        leave alone\n"
+                                  "  -w, --wait[=TIME]           long\n"
                                   "  -q, --quiet                 say less\n"
                                   "      --leave-running[=BOOL]  go on (default: true)\n"
                                   "      --a-very-long-flag-that-is-long VALUE\n"
@@ -415,6 +447,7 @@ int main(void) {
                 cmocka_unit_test(defaults),
                 cmocka_unit_test(flags_and_words),
                 cmocka_unit_test(bools_take_a_value_after_an_equals_sign_only),
+                cmocka_unit_test(bare_flags_never_take_the_next_argument),
                 cmocka_unit_test(words_stop_the_flags),
                 cmocka_unit_test(wrong_flags_are_named),
                 cmocka_unit_test(environment),

@@ -58,6 +58,26 @@ static void text_and_json_of_the_same_cells(void **state) {
                                      "{\"job\":\"b\",\"pid\":null,\"last_seen\":\"007\"}]");
 }
 
+/** Tables of ASCII only are printed by us, all others by libsmartcols. */
+static void both_ways_of_printing_agree(void **state) {
+        static const char *const rows[][3] = {
+                { "a", "bcd", "e" },        { "", "b", "" },    { NULL, NULL, NULL },
+                { "abcdefgh", "", "x y " }, { "q", NULL, "z" },
+        };
+        (void)state;
+        _cleanup_(table_freep) struct table *plain = table_new(CELLS("JOB", "PID", "LAST", NULL));
+        _cleanup_(table_freep) struct table *wide = table_new(CELLS("JOB", "PID", "LAST", NULL));
+
+        for (size_t i = 0; i < ELEMENTSOF(rows); i++) {
+                table_add(plain, rows[i]);
+                table_add(wide, rows[i]);
+        }
+        table_add(wide, CELLS("\303\244", "-", "-"));
+        _cleanup_free_ char *a = print(plain, false), *b = print(wide, false);
+        assert_true(strlen(b) > strlen(a));
+        assert_memory_equal(a, b, strlen(a));
+}
+
 static void an_empty_table_has_a_header(void **state) {
         (void)state;
         _cleanup_(table_freep) struct table *table = table_new(CELLS("JOB", "PID", NULL));
@@ -145,6 +165,7 @@ static void a_full_disk_is_an_error(void **state) {
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(text_and_json_of_the_same_cells),
+                cmocka_unit_test(both_ways_of_printing_agree),
                 cmocka_unit_test(an_empty_table_has_a_header),
                 cmocka_unit_test(nothing_is_cut),
                 cmocka_unit_test(trees),

@@ -1,0 +1,596 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""Kills the daemon during a mix of operations on jobs, starts a new one, and looks whether it knows all that happened.
+
+Each iteration has a phase, in turn: idle, run, dump, stop (dump --stop), restore, attach, kill, delete; some have a
+second operation on another job, some a job that ends meanwhile, some kill the next daemon, too, while it finds out what
+the one before left. After each the new daemon must say of every job what is so:
+
+  - a job is there or not, runs or not, as the operation was done or not; when the command line said it was, it was;
+  - there is one process for each job that runs, the one of the list, and it goes on counting without a gap;
+  - one that ended has the exit code that it wrote into a file of its own before, or that of the signal it got;
+  - every checkpoint of the list verifies, and nothing else stands in the directory of checkpoints;
+  - supervisors and their records are those of the jobs that run, cgroups too; no process of stasis or CRIU is left,
+    no work directory, no hidden file, nothing begun in the database, which is consistent after each kill.
+
+It must be PID 1 of namespaces of its own (PIDs, mounts, networks), as kills.py. Each iteration draws from a generator
+of its own, made of the seed and its number. Exit code 0 if all was well.
+
+Environment: STASIS, and the directories of stasis (STASIS_RUN_DIR …), all of them below --directory.
+"""
+
+import argparse
+import glob
+import json
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+
+sys.dont_write_bytecode = True
+from kills import (Failure, PATIENCE, is_alive, kill, list_directory, processes, start, tail,  # pylint: disable=C0413
+                   wait_for)
+
+PHASES = ("idle", "run", "dump", "stop", "restore", "attach", "kill", "delete")
+# Those that a worker of the daemon does: a kill has landed in one while there is one.
+BY_WORKER = ("run", "dump", "stop", "restore")
+COLUMNS = ("kills", "at work", "done", "undone")
+JOBS_MAX = 6
+CHECKPOINTS_MAX = 3
+# How often each phase must have been hit in a long run.
+MINIMUM = 5
+
+# Counts, until it is told to end with a code; says so in a file of its own before.
+SCRIPT = """i=0
+while [ ! -e "$0.go" ]; do i=$((i + 1)); echo $i; sleep 0.02; done
+read -r code <"$0.go"; echo $code >"$0.end"; exit $code"""
+
+
+class Job:
+    """What must be so of one. Its state is None before it is known to be there, and after it was deleted."""
+
+    def __init__(self, directory, jid, attachable):
+        self.jid, self.attachable = jid, attachable
+        self.path = os.path.join(directory, "jobs", jid)
+        self.state = self.code = self.pid = None
+        self.restores = 0
+        self.checkpoints = []  # when they were asked for last
+
+    def outcome(self):
+        return (self.state, self.code)
+
+    def tell_to_end(self, code):
+        with open(self.path + ".new", "w") as file:
+            file.write(f"{code}\n")
+        os.rename(self.path + ".new", self.path + ".go")
+
+    def forget_end(self):
+        """Before a new life."""
+        for suffix in (".go", ".end"):
+            if os.path.exists(self.path + suffix):
+                os.unlink(self.path + suffix)
+
+    def own_end(self):
+        """The code that it wrote itself, if it did."""
+        try:
+            with open(self.path + ".end") as file:
+                text = file.read()
+                return int(text) if text.endswith("\n") else None
+        except FileNotFoundError:
+            return None
+
+    def numbers(self):
+        """What it has counted."""
+        try:
+            with open(os.path.join(os.environ["STASIS_LOG_DIR"], f"stasis-output-{self.jid}.log")) as file:
+                return [int(line) for line in file.read().split("\n")[:-1]]
+        except FileNotFoundError:
+            return []
+
+    def check_numbers(self):
+        """Each follows the one before, but for the first after a restore from an older checkpoint."""
+        before, repeated = 0, 0
+        for number in self.numbers():
+            if number > before + 1:
+                raise Failure(f"job {self.jid} counted {number} after {before}")
+            repeated += number <= before
+            before = number
+        if repeated > self.restores:
+            raise Failure(f"job {self.jid} went back {repeated} times, and was restored {self.restores} times")
+
+
+class Operation:
+    """One command, and the ends that it may have."""
+
+    def __init__(self, phase, job, client, outcomes, name=None):
+        self.phase, self.job, self.client, self.name = phase, job, client, name
+        self.before, self.outcomes = job.outcome(), outcomes
+        self.begin = time.monotonic()
+        self.at_work = False
+        self.ended_before = None  # its exit code, if it ended before the kill
+
+    def is_success(self, code):
+        return code == (self.outcomes[-1][1] if self.phase == "attach" else 0)
+
+
+class Run:
+    """The loop and what it knows."""
+
+    def __init__(self, options):
+        self.options = options
+        self.stasis = os.environ["STASIS"]
+        self.checkpoints = os.environ["STASIS_CHECKPOINT_DIR"]
+        self.run_dir, self.database = os.environ["STASIS_RUN_DIR"], os.environ["STASIS_DB_PATH"]
+        self.log = open(os.path.join(options.directory, "daemon.log"), "ab")
+        self.prefix = os.path.basename(options.directory).replace("st.", "k")
+        self.daemon, self.jobs, self.made, self.rng = None, [], 0, None
+        self.verified, self.removed = set(), set()  # paths; names
+        self.durations = dict.fromkeys(PHASES, 0.02)
+        self.table = {phase: dict.fromkeys(COLUMNS, 0) for phase in (*PHASES, "recovery")}
+        self.output = ""
+        os.mkdir(os.path.join(options.directory, "jobs"))
+
+    # Commands.
+
+    def start_daemon(self):
+        self.daemon = start([self.stasis, "daemon", "start"], stdout=self.log, stderr=subprocess.STDOUT)
+        wait_for(lambda: self.run([self.stasis, "daemon", "status"]).returncode == 0, "for the daemon")
+
+    @staticmethod
+    def run(command):
+        return subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                              timeout=PATIENCE, check=False, encoding="utf-8", errors="replace")
+
+    def command(self, *arguments):
+        """Must succeed. What it printed."""
+        result = self.run([self.stasis, *arguments])
+        if result.returncode != 0:
+            raise Failure(f"{' '.join(arguments)}: {result.stdout}{result.stderr}")
+        return result.stdout
+
+    def begin(self, phase, job, outcomes, *arguments, name=None):
+        """Starts a command in the background."""
+        with open(os.path.join(self.options.directory, f"out.{job.jid}"), "wb") as out:
+            client = start([self.stasis, *arguments], stdout=out, stderr=subprocess.STDOUT)
+        return Operation(phase, job, client, outcomes, name)
+
+    def said(self, operation):
+        with open(os.path.join(self.options.directory, f"out.{operation.job.jid}"), errors="replace") as out:
+            return out.read()
+
+    def finish(self, operation):
+        """Undisturbed: must succeed. The moments of the kills are drawn from the time that it takes."""
+        while operation.client.poll() is None and time.monotonic() < operation.begin + PATIENCE:
+            time.sleep(0.0005)
+        self.durations[operation.phase] += (time.monotonic() - operation.begin - self.durations[operation.phase]) / 2
+        if not operation.is_success(operation.client.returncode):
+            raise Failure(f"{operation.phase} of job {operation.job.jid} ended with {operation.client.returncode}: "
+                          f"{self.said(operation)}")
+        self.settle({operation.job: operation.outcomes[-1:]})
+
+    # Operations. Their outcomes: (state, exit code); the last is that of success.
+
+    def begin_run(self, attachable=None):
+        self.made += 1
+        job = Job(self.options.directory, f"{self.prefix}-{self.made}",
+                  self.rng.random() < 0.6 if attachable is None else attachable)
+        self.jobs.append(job)
+        outcomes = [(None, None), ("running", None)]
+        if self.rng.random() < 0.3:
+            # It ends at once: maybe before anybody has recorded that it began.
+            code = self.rng.randint(2, 100)
+            job.tell_to_end(code)
+            outcomes = [(None, None), ("exited", code)]
+        return self.begin("run", job, outcomes, "run", "process", "--jid", job.jid,
+                          *(["--attachable"] if job.attachable else []), "sh", "-c", SCRIPT, job.path)
+
+    def begin_dump(self, job, stop=False):
+        self.made += 1
+        name = f"{job.jid}-c{self.made}"
+        arguments = ["dump", "job", job.jid, "--name", name, "--compression", self.rng.choice(("none", "zstd", "lz4"))]
+        if stop:
+            return self.begin("stop", job, [("running", None), ("checkpointed", None)], *arguments, "--stop", name=name)
+        return self.begin("dump", job, [("running", None)], *arguments, name=name)
+
+    def begin_stop(self, job):
+        return self.begin_dump(job, True)
+
+    def begin_restore(self, job):
+        job.forget_end()
+        job.restores += 1
+        return self.begin("restore", job, [job.outcome(), ("running", None)], "restore", "job", job.jid)
+
+    def begin_attach(self, job, ends=None):
+        code = self.rng.randint(2, 100)
+        if ends is None:
+            ends = self.rng.random() < 0.7
+        operation = self.begin("attach", job, [("exited", code)] if ends else [("running", None)], "attach", job.jid)
+        if ends:
+            time.sleep(self.rng.uniform(0, 0.02))
+            job.tell_to_end(code)
+        return operation
+
+    def begin_kill(self, job):
+        return self.begin("kill", job, [("running", None), ("exited", 128 + signal.SIGKILL)], "kill", job.jid)
+
+    def begin_delete(self, job):
+        self.listed_checkpoints()
+        return self.begin("delete", job, [job.outcome(), (None, None)], "delete", job.jid)
+
+    # Jobs for them.
+
+    def listed_checkpoints(self):
+        """Those of deleted jobs, too, as they were listed before."""
+        for job in self.jobs:
+            if job.state:
+                job.checkpoints = json.loads(self.command("checkpoints", job.jid, "--json"))
+        return [checkpoint for job in self.jobs for checkpoint in job.checkpoints]
+
+    def new_job(self, attachable=None):
+        while True:
+            operation = self.begin_run(attachable)
+            self.finish(operation)
+            if operation.job.state == "running":
+                return operation.job
+
+    def a_job(self, phase, taken):
+        """One that the phase can be of; not one of those taken."""
+        alive = [job for job in self.jobs if job.state == "running" and job not in taken]
+        halted = [job for job in self.jobs if job.state and job.state != "running" and job not in taken]
+        if phase == "run":
+            return None
+        if phase == "delete":
+            if not halted:
+                halted = [self.new_job()]
+                self.finish(self.begin_kill(halted[0]))
+            return self.rng.choice(halted)
+        if phase == "restore":
+            with_checkpoint = {checkpoint["jid"] for checkpoint in self.listed_checkpoints()}
+            halted = [job for job in halted if job.jid in with_checkpoint]
+            if halted:
+                return self.rng.choice(halted)
+            job = self.rng.choice(alive) if alive else self.new_job()
+            if self.rng.random() < 0.5:
+                self.finish(self.begin_dump(job))
+                if job.attachable and self.rng.random() < 0.5:
+                    self.finish(self.begin_attach(job, True))
+                else:
+                    self.finish(self.begin_kill(job))
+            else:
+                self.finish(self.begin_stop(job))
+            return job
+        if phase == "attach":
+            alive = [job for job in alive if job.attachable]
+        return self.rng.choice(alive) if alive else self.new_job(phase == "attach" or None)
+
+    def begin_phase(self, phase, job):
+        return getattr(self, f"begin_{phase}")(*([job] if job else []))
+
+    def trim(self):
+        """Not more and more jobs and checkpoints."""
+        self.listed_checkpoints()
+        for job in self.jobs:
+            for checkpoint in job.checkpoints[CHECKPOINTS_MAX if job.state else 0:]:
+                self.command("checkpoint", "delete", checkpoint["id"])
+                self.removed.add(os.path.basename(checkpoint["path"]))
+        self.jobs = [job for job in self.jobs if job.state]
+        while len(self.jobs) > JOBS_MAX:
+            job = self.rng.choice(self.jobs)
+            if job.state == "running":
+                self.finish(self.begin_kill(job))
+            self.finish(self.begin_delete(job))
+            self.trim()
+
+    # What must hold.
+
+    def roots(self, found):
+        """The processes of each job: by its path. A child that is about to become another program is none."""
+        roots = {}
+        for process in found:
+            if process.arguments[:1] and process.arguments[0].endswith(b"/sh") and process.state not in "ZX":
+                roots.setdefault(os.fsdecode(process.arguments[-1]), []).append(process)
+        return {path: [each for each in group if each.parent not in [other.pid for other in group]]
+                for path, group in roots.items()}
+
+    def wrong_job(self, job, listed, roots, outcomes):
+        """What is wrong with it, or None. Takes what it has become."""
+        entry = listed.get(job.jid)
+        outcome = (entry["state"], entry["exit_code"]) if entry else (None, None)
+        pids = [root.pid for root in roots.get(job.path, [])]
+        if outcome not in outcomes:
+            return f"job {job.jid} is {outcome}, not one of {outcomes}; its processes: {pids}, its end: {job.own_end()}"
+        if pids != ([entry["pid"]] if outcome[0] == "running" else []):
+            return f"job {job.jid} is {outcome}, process {entry and entry['pid']}, and has the processes {pids}"
+        if job.state == "running" == outcome[0] and job.pid not in (None, pids[0]):
+            return f"job {job.jid} was process {job.pid}, and is {pids[0]}"
+        if outcome != job.outcome():
+            own = outcome[1] if outcome[0] == "exited" and outcome[1] <= 128 else None
+            # What was deleted had its end before.
+            if outcome[0] and job.own_end() != own:
+                return f"job {job.jid} is {outcome}, and wrote {job.own_end()}"
+        return None
+
+    def wrong_processes(self, found):
+        alive = sum(job.state == "running" for job in self.jobs)
+        pids = {job.pid for job in self.jobs}
+        supervisors = [each for each in found if each.name.startswith("stasis-superv") and each.state != "Z"]
+        # A job reaps its own children.
+        others = [str(each) for each in found if each.name in ("criu", "stasis-hook", "stasis-launch") or
+                  each.arguments[1:2] == [b"worker"] or (each.state == "Z" and each.parent not in pids)]
+        if len(supervisors) != alive:
+            others.append(f"{alive} jobs run:")
+            others.extend(map(str, supervisors))
+        return "left: " + "\n".join(others) if others else None
+
+    def is_deleted(self, name):
+        """A deleted checkpoint that the daemon did not get to remove: the next dump or deletion does it."""
+        return name[0] == "." and name[1:].rpartition(".partial-")[0] in self.removed
+
+    def wrong_files(self, paths, strict):
+        records = list_directory(os.path.join(self.run_dir, "jobs"))
+        if len(records) != sum(job.state == "running" for job in self.jobs):
+            return f"records: {records}"
+        hidden = [os.path.join(top, name) for top, directories, files in os.walk(self.run_dir)
+                  for name in directories + files if name.startswith(".")]
+        if hidden or list_directory(os.path.join(self.run_dir, "w")):
+            return f"left: {hidden}, {list_directory(os.path.join(self.run_dir, 'w'))}"
+        there = [name for name in list_directory(self.checkpoints) if strict or not self.is_deleted(name)]
+        listed = sorted(os.path.basename(path) for path in paths)
+        if listed != there:
+            return f"the checkpoints are {listed}, and there is {there}"
+        for job in self.jobs:
+            cgroups = glob.glob(f"/sys/fs/cgroup/**/stasis-jobs/{job.jid}", recursive=True)
+            if cgroups and job.state != "running":
+                return f"left: {cgroups}"
+        return None
+
+    def wrong(self, expected, strict):
+        """The first thing that is not as it must be, or None."""
+        listed = {entry["jid"]: entry for entry in json.loads(self.command("job", "list", "--json"))}
+        roots = self.roots(processes())
+        strange = (set(listed) - {job.jid for job in self.jobs}) | (set(roots) - {job.path for job in self.jobs})
+        if strange:
+            return f"jobs that must not be: {strange}"
+        for job in self.jobs:
+            problem = self.wrong_job(job, listed, roots, expected.get(job, [job.outcome()]))
+            if problem:
+                return problem
+        for job in self.jobs:
+            entry = listed.get(job.jid)
+            job.state, job.code, job.pid = (entry["state"], entry["exit_code"], entry["pid"]) if entry else (None,) * 3
+            expected[job] = [job.outcome()]
+        return (self.wrong_processes(processes()) or
+                self.wrong_files([each["path"] for each in self.listed_checkpoints()], strict))
+
+    def settle(self, expected, strict=False):
+        """All is as it must be, soon. @param expected outcomes of those that may have changed"""
+        problem = None
+
+        def is_well():
+            nonlocal problem
+            problem = self.wrong(expected, strict)
+            return problem is None
+        try:
+            wait_for(is_well, "", self.options.patience)
+        except Failure as failure:
+            raise Failure(problem or str(failure)) from failure
+
+    def check_checkpoints(self, again=False):
+        for checkpoint in self.listed_checkpoints():
+            if again or checkpoint["path"] not in self.verified:
+                self.command("checkpoint", "verify", checkpoint["path"])
+                self.verified.add(checkpoint["path"])
+
+    def check_counting(self):
+        before = {job: len(job.numbers()) for job in self.jobs if job.state == "running"}
+        for job, count in before.items():
+            wait_for(lambda job=job, count=count: len(job.numbers()) > count, f"for job {job.jid} to go on")
+        for job in self.jobs:
+            job.check_numbers()
+
+    def check_database(self, idle):
+        """As the dead daemon left it; of a copy, for the next daemon shall find it so. @param idle it did nothing"""
+        copy = os.path.join(self.options.directory, "copy.db")
+        for suffix in ("", "-wal"):
+            if os.path.exists(self.database + suffix):
+                shutil.copyfile(self.database + suffix, copy + suffix)
+        connection = sqlite3.connect(copy)
+        for statement, good in (("PRAGMA integrity_check", [("ok",)]), ("PRAGMA foreign_key_check", []),
+                                ("SELECT path FROM checkpoints WHERE NOT ready", [] if idle else None),
+                                ("SELECT jid, state FROM jobs WHERE state IN (0, 3)", [] if idle else None)):
+            result = connection.execute(statement).fetchall()
+            if good is not None and result != good:
+                raise Failure(f"{statement}: {result}")
+        connection.close()
+        for path in glob.glob(copy + "*"):
+            os.unlink(path)
+
+    # The loop.
+
+    def kill_daemon(self, idle=False):
+        kill(self.daemon.pid)
+        wait_for(lambda: self.daemon.poll() is not None, "for the end of the daemon")
+        self.check_database(idle)
+
+    def has_worker(self):
+        """Quickly: what is looked for may live for a few ms."""
+        with open(f"/proc/{self.daemon.pid}/task/{self.daemon.pid}/children") as children:
+            for pid in children.read().split():
+                try:
+                    with open(f"/proc/{pid}/cmdline", "rb") as file:
+                        if file.read().split(b"\0")[1:2] == [b"worker"]:
+                            return True
+                except (FileNotFoundError, ProcessLookupError):
+                    pass
+        return False
+
+    def strike(self, phase, operations):
+        """Waits for the moment and kills the daemon."""
+        # Often about the end, where much is recorded within a short time.
+        time.sleep(self.rng.uniform(self.rng.choice((0, 0, 0.7)), 1.2) * self.durations[phase])
+        has_worker = any(each.phase in BY_WORKER for each in operations) and self.has_worker()
+        for operation in operations:
+            operation.ended_before = operation.client.poll()
+            operation.at_work = operation.ended_before is None and (operation.phase not in BY_WORKER or has_worker)
+        self.kill_daemon(not operations)
+
+    def bystander(self, taken):
+        """A job that ends of itself, or by somebody's signal, while there is no daemon or a busy one."""
+        alive = [job for job in self.jobs if job.state == "running" and job not in taken]
+        if not alive or self.rng.random() < 0.5:
+            return {}
+        job = self.rng.choice(alive)
+        code = self.rng.randint(2, 100)
+        if self.rng.random() < 0.7:
+            job.tell_to_end(code)
+        else:
+            number = self.rng.choice((signal.SIGTERM, signal.SIGKILL))
+            kill(job.pid, number)
+            code = 128 + number
+        return {job: [("exited", code)]}
+
+    def judge(self, operation):
+        """The command line has said something: is it so?"""
+        wait_for(lambda: operation.client.poll() is not None, f"for the end of {operation.phase}'s command line")
+        code = operation.client.returncode
+        success = operation.is_success(code)
+        lost = operation.phase == "attach" and operation.outcomes == [("running", None)]
+        if not success and operation.ended_before is not None and not lost:
+            raise Failure(f"{operation.phase} failed before the kill: {code}: {self.said(operation)}")
+        if success and not lost:
+            operation.outcomes = operation.outcomes[-1:]
+        if not success and code != 1:
+            raise Failure(f"{operation.phase} ended with {code}: {self.said(operation)}")
+        return success
+
+    def count(self, operation, success):
+        row = self.table[operation.phase]
+        row["kills"] += 1
+        row["at work"] += operation.at_work
+        if operation.phase == "dump":
+            done = any(operation.name in each["path"] for each in operation.job.checkpoints)
+        else:
+            done = success if operation.phase == "attach" else operation.job.outcome() != operation.before
+        row["done" if done else "undone"] += 1
+
+    def iterate(self, number):
+        self.rng = random.Random(f"{self.options.seed}/{number}")
+        phase = PHASES[number % len(PHASES)]
+        phases = [] if phase == "idle" else [phase]
+        if phases and self.rng.random() < 0.4:
+            phases.append(self.rng.choice(PHASES[1:]))
+        jobs = []
+        for each in phases:
+            jobs.append(self.a_job(each, jobs))
+        expected = self.bystander(jobs) if self.rng.random() < 0.5 else {}
+        operations = [self.begin_phase(each, job) for each, job in zip(phases, jobs)]
+        self.strike(phase, operations)
+        if not expected:
+            expected = self.bystander([each.job for each in operations])
+        if not operations:
+            self.table["idle"]["kills"] += 1
+            self.table["idle"]["at work"] += 1
+        successes = [self.judge(operation) for operation in operations]
+        expected.update({operation.job: operation.outcomes for operation in operations})
+        self.start_daemon()
+        if self.rng.random() < 0.15:
+            time.sleep(self.rng.uniform(0, 0.3))
+            self.kill_daemon()
+            self.table["recovery"]["kills"] += 1
+            self.table["recovery"]["at work"] += 1
+            self.start_daemon()
+        self.settle(expected)
+        for operation, success in zip(operations, successes):
+            self.count(operation, success)
+            if success and operation.name and not any(operation.name in each["path"]
+                                                      for each in self.listed_checkpoints()):
+                raise Failure(f"the checkpoint {operation.name} is lost")
+        self.check_checkpoints()
+        self.check_counting()
+        self.trim()
+
+    def undisturbed(self):
+        """How long does each operation take?"""
+        self.rng = random.Random(f"{self.options.seed}/first")
+        job = self.new_job(True)
+        for phase in ("dump", "stop", "restore", "kill", "restore", "attach", "delete", "run"):
+            self.finish(self.begin_attach(job, True) if phase == "attach" else
+                        self.begin_phase(phase, None if phase == "run" else job))
+        self.trim()
+
+    def kills(self):
+        return sum(row["kills"] for phase, row in self.table.items() if phase in ("idle", "recovery")) + self.struck
+
+    struck = 0  # iterations with an operation
+
+    def loop(self):
+        end = time.monotonic() + self.options.seconds if self.options.seconds else None
+        self.start_daemon()
+        self.undisturbed()
+        for number in range(self.options.iterations):
+            if end and time.monotonic() > end:
+                break
+            try:
+                self.iterate(number)
+            except (Failure, subprocess.TimeoutExpired) as failure:
+                raise Failure(f"iteration {number}, {PHASES[number % len(PHASES)]}:\n{failure}") from failure
+            self.struck += PHASES[number % len(PHASES)] != "idle"
+        self.check_checkpoints(True)
+        self.kill_daemon(True)
+        self.start_daemon()
+        self.finish(self.begin_dump(self.new_job()))
+        self.settle({}, True)
+
+    def clear(self):
+        """Ends all; what is outside of the namespaces must not stay."""
+        for process in processes():
+            kill(process.pid)
+        wait_for(lambda: not any(is_alive(process.pid) for process in processes()), "for the end of all")
+        for cgroup in glob.glob(f"/sys/fs/cgroup/**/stasis-jobs/{self.prefix}-*", recursive=True):
+            os.rmdir(cgroup)
+
+    def show(self):
+        print(f"{'':10}" + "".join(f"  {column:>8}" for column in COLUMNS))
+        for phase, row in self.table.items():
+            print(f"{phase:10}" + "".join(f"  {row[column]:>8}" for column in COLUMNS))
+        print(f"{self.kills()} kills", flush=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(description="kill the daemon during operations on jobs")
+    parser.add_argument("--directory", required=True, help="the test's own, with the directories of stasis in it")
+    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--iterations", type=int, required=True)
+    parser.add_argument("--seconds", type=float, help="begin no iteration after so long")
+    parser.add_argument("--patience", type=float, default=PATIENCE, help="until all must be as it must be")
+    parser.add_argument("--all-phases", action="store_true", help="fail unless each phase was hit often")
+    options = parser.parse_args()
+    print(f"STASIS_SEED={options.seed}", flush=True)
+    if os.getpid() != 1:
+        sys.exit("job_kills.py must be PID 1 of namespaces of its own, see job_kills.bats")
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+
+    run = Run(options)
+    try:
+        run.loop()
+        failed = False
+    except Failure as failure:
+        print("\n".join(map(str, processes())))
+        print(f"{failure}\nthe daemon said:\n{tail(run.log.name, 40)}")
+        failed = True
+    finally:
+        run.clear()
+    run.show()
+    missed = [phase for phase, row in run.table.items() if row["at work"] < MINIMUM]
+    if missed and options.all_phases:
+        print("hit too seldom: " + ", ".join(missed))
+        failed = True
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
