@@ -2,8 +2,10 @@
 
 /* Beginnings and ends of the processes of jobs: what records and the kernel tell becomes what is recorded. */
 
+#include <errno.h>
 #include <signal.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <stasis/log.h>
 
@@ -15,6 +17,10 @@
 #include "daemon/jobs_private.h"
 #include "engine/job_cgroup.h"
 #include "process/proc.h"
+
+/* In all 20 ms, seldom: the loop waits meanwhile. */
+#define CGROUP_TRIES 20
+#define CGROUP_WAIT_US 1000
 
 /** CRIU ends what it has dumped by SIGKILL; an engine says so of a container by its exit code. */
 static bool is_kill(const struct db_job *job, int status) {
@@ -155,7 +161,10 @@ static int settle(struct jobs *jobs, const struct record *record, struct db_job 
         return 0;
 }
 
-/** All that the job had left has ended, too. */
+/**
+ * All that the job had left has ended, too. A process that was reaped may be in its cgroup for a moment more: the kernel
+ * takes it out when it has left its CPU for the last time.
+ */
 static void remove_cgroup(struct jobs *jobs, const char *jid) {
         struct db_job job;
 
@@ -166,7 +175,8 @@ static void remove_cgroup(struct jobs *jobs, const char *jid) {
                 if (alive)
                         return;
         }
-        (void)job_cgroup_remove(jid);
+        for (int i = 0; i < CGROUP_TRIES && job_cgroup_remove(jid) == -EBUSY; i++)
+                (void)usleep(CGROUP_WAIT_US);
 }
 
 int jobs_on_record(const struct record *record, void *userdata) {
