@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <signal.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
 #include <stasis/log.h>
 
@@ -18,9 +17,8 @@
 #include "engine/job_cgroup.h"
 #include "process/proc.h"
 
-/* In all 20 ms, seldom: the loop waits meanwhile. */
-#define CGROUP_TRIES 20
-#define CGROUP_WAIT_US 1000
+/* So long after its end a job's cgroup may still hold something that goes. */
+#define CGROUP_PATIENCE_S 60
 
 /** CRIU ends what it has dumped by SIGKILL; an engine says so of a container by its exit code. */
 static bool is_kill(const struct db_job *job, int status) {
@@ -164,19 +162,25 @@ static int settle(struct jobs *jobs, const struct record *record, struct db_job 
 /**
  * All that the job had left has ended, too. A process that was reaped may be in its cgroup for a moment more: the kernel
  * takes it out when it has left its CPU for the last time.
+ *
+ * @return -EAGAIN: it is to be tried again
  */
-static void remove_cgroup(struct jobs *jobs, const char *jid) {
+static int remove_cgroup(struct jobs *jobs, const struct record *record) {
         struct db_job job;
 
-        if (db_job_get(jobs->db, jid, &job, NULL) >= 0) {
+        if (db_job_get(jobs->db, record->jid, &job, NULL) >= 0) {
                 bool alive = job_state_is_alive(job.state); /* a new life of it: the cgroup is in use, or soon is */
 
                 db_job_clear(&job);
                 if (alive)
-                        return;
+                        return 0;
         }
-        for (int i = 0; i < CGROUP_TRIES && job_cgroup_remove(jid) == -EBUSY; i++)
-                (void)usleep(CGROUP_WAIT_US);
+        if (job_cgroup_remove(record->jid) != -EBUSY)
+                return 0;
+        if (jobs_now() < (record->status.time + CGROUP_PATIENCE_S) * 1000)
+                return -EAGAIN;
+        st_log_warning("the cgroup of job %s is kept: there is something in it", record->jid);
+        return 0;
 }
 
 int jobs_on_record(const struct record *record, void *userdata) {
@@ -189,9 +193,10 @@ int jobs_on_record(const struct record *record, void *userdata) {
         if (!record->jid)
                 return 0;
         if (record->over) {
-                if (record->gone)
-                        remove_cgroup(jobs, record->jid);
-                return 0;
+                r = record->gone ? remove_cgroup(jobs, record) : 0;
+                if (r < 0)
+                        jobs_settle_soon(jobs);
+                return r;
         }
         ended = status->exited || (record->gone && (!streq(status->boot, proc_boot_id()) ||
                                                     !proc_is_alive(status->pid, status->start_time)));
@@ -202,6 +207,8 @@ int jobs_on_record(const struct record *record, void *userdata) {
                 r = settle(jobs, record, &job, ended);
                 db_job_clear(&job);
         }
+        if (r >= 0 && ended && record->gone)
+                r = remove_cgroup(jobs, record);
         if (r < 0)
                 jobs_settle_soon(jobs);
         return r;
