@@ -277,6 +277,10 @@ class Run:
             for checkpoint in job.checkpoints[CHECKPOINTS_MAX if job.state else 0:]:
                 self.command("checkpoint", "delete", checkpoint["id"])
                 self.removed.add(os.path.basename(checkpoint["path"]))
+        for job in self.jobs:
+            for name in self.kept(job):
+                self.removed.add(name)
+                subprocess.run(["rm", "-rf", os.path.join(self.checkpoints, name)], check=True)
         self.jobs = [job for job in self.jobs if job.state]
         while len(self.jobs) > JOBS_MAX:
             job = self.rng.choice(self.jobs)
@@ -330,6 +334,15 @@ class Run:
         """A deleted checkpoint that the daemon did not get to remove: the next dump or deletion does it."""
         return name[0] == "." and name[1:].rpartition(".partial-")[0] in self.removed
 
+    def kept(self, job):
+        """
+        Files of a deleted job that were never listed as its: of a dump that the kill of the daemon interrupted, of which
+        was not known yet that it had succeeded when the job was deleted. Nobody but their owner may remove them.
+        """
+        known = [os.path.basename(checkpoint["path"]) for checkpoint in job.checkpoints]
+        return [] if job.state else [name for name in list_directory(self.checkpoints)
+                                     if name.startswith(f"{job.jid}-c") and name not in known]
+
     def wrong_files(self, paths, strict):
         records = list_directory(os.path.join(self.run_dir, "jobs"))
         if len(records) != sum(job.state == "running" for job in self.jobs):
@@ -339,7 +352,8 @@ class Run:
         if hidden or list_directory(os.path.join(self.run_dir, "w")):
             return f"left: {hidden}, {list_directory(os.path.join(self.run_dir, 'w'))}"
         there = [name for name in list_directory(self.checkpoints) if strict or not self.is_deleted(name)]
-        listed = sorted(os.path.basename(path) for path in paths)
+        listed = sorted([os.path.basename(path) for path in paths] +
+                        [name for job in self.jobs for name in self.kept(job)])
         if listed != there:
             return f"the checkpoints are {listed}, and there is {there}"
         for job in self.jobs:
