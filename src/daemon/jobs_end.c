@@ -18,7 +18,7 @@
 #include "process/proc.h"
 
 /* So long after its end a job's cgroup may still hold something that goes. */
-#define CGROUP_PATIENCE_S 60
+#define CGROUP_PATIENCE_S 3
 
 /** CRIU ends what it has dumped by SIGKILL; an engine says so of a container by its exit code. */
 static bool is_kill(const struct db_job *job, int status) {
@@ -160,8 +160,8 @@ static int settle(struct jobs *jobs, const struct record *record, struct db_job 
 }
 
 /**
- * All that the job had left has ended, too. A process that was reaped may be in its cgroup for a moment more: the kernel
- * takes it out when it has left its CPU for the last time.
+ * All that the job had left has ended, too. A process that was reaped may be in its cgroup for a moment more: the
+ * kernel takes it out when it has left its CPU for the last time.
  *
  * @return -EAGAIN: it is to be tried again
  */
