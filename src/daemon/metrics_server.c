@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "daemon/metrics_server.h"
 
-#include <dlfcn.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +13,7 @@
 
 #include "base/cleanup.h"
 #include "base/io.h"
+#include "base/library.h"
 #include "base/memory.h"
 #include "base/path.h"
 #include "base/text.h"
@@ -37,7 +37,6 @@
         F(MHD_stop_daemon)
 
 struct metrics_server {
-        void *library;
 #define MEMBER(name) __typeof__(name) *name;
         FUNCTIONS(MEMBER)
 #undef MEMBER
@@ -49,29 +48,18 @@ struct metrics_server {
 };
 
 static int load(struct metrics_server *server, struct st_error **err) {
-        static const struct {
-                const char *name;
-                size_t offset;
-        } functions[] = {
+        static const struct library_function functions[] = {
 #define ROW(name) { #name, offsetof(struct metrics_server, name) },
                 FUNCTIONS(ROW)
 #undef ROW
         };
+        _cleanup_free_ char *problem = library_load(LIBRARY, functions, ELEMENTSOF(functions), server);
 
-        server->library = dlopen(LIBRARY, RTLD_NOW | RTLD_LOCAL);
-        if (!server->library) {
-                st_error_set(err, ENOPKG, "cannot load %s, which metrics need: %s", LIBRARY, dlerror());
-                st_error_hint(err, "install libmicrohttpd, or set Metrics.Enabled to false");
-                return -ENOPKG;
-        }
-        for (size_t i = 0; i < ELEMENTSOF(functions); i++) {
-                void *function = dlsym(server->library, functions[i].name);
-
-                if (!function)
-                        return st_error_set(err, ENOPKG, "%s has no function %s", LIBRARY, functions[i].name);
-                memcpy((char *)server + functions[i].offset, &function, sizeof(function));
-        }
-        return 0;
+        if (!problem)
+                return 0;
+        st_error_set(err, ENOPKG, "cannot load %s, which metrics need: %s", LIBRARY, problem);
+        st_error_hint(err, "install libmicrohttpd, or set Metrics.Enabled to false");
+        return -ENOPKG;
 }
 
 static enum MHD_Result answer(struct metrics_server *server, struct MHD_Connection *connection, unsigned status,
@@ -254,7 +242,6 @@ struct metrics_server *metrics_server_free(struct metrics_server *server) {
         if (server->path)
                 (void)unlink(server->path);
         free(server->path);
-        /* The library stays: its TLS registers handlers for the end of the process. */
         free(server);
         return NULL;
 }

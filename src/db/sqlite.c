@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "db/sqlite.h"
 
-#include <dlfcn.h>
 #include <errno.h>
 #include <pthread.h>
-#include <string.h>
 
 #include "base/cleanup.h"
+#include "base/library.h"
 #include "base/memory.h"
 
 #define LIBRARY "libsqlite3.so.0"
@@ -18,32 +17,15 @@ struct sqlite sqlite;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static char *problem; /* why it cannot be loaded; for the whole life of the process */
 
-static const struct {
-        const char *name;
-        size_t offset;
-} functions[] = {
+static const struct library_function functions[] = {
 #define SQLITE_ROW_OF(name) { "sqlite3_" #name, offsetof(struct sqlite, name) },
         SQLITE_FUNCTIONS(SQLITE_ROW_OF)
 #undef SQLITE_ROW_OF
 };
 
 static void load(void) {
-        void *library = dlopen(LIBRARY, RTLD_NOW | RTLD_LOCAL);
-
-        if (!library) {
-                problem = xstrdup(dlerror());
-                return;
-        }
-        for (size_t i = 0; i < ELEMENTSOF(functions); i++) {
-                void *function = dlsym(library, functions[i].name);
-
-                if (!function) {
-                        problem = xasprintf("%s has no function %s", LIBRARY, functions[i].name);
-                        return;
-                }
-                memcpy((char *)&sqlite + functions[i].offset, &function, sizeof(function));
-        }
-        if (sqlite.libversion_number() < OLDEST)
+        problem = library_load(LIBRARY, functions, ELEMENTSOF(functions), &sqlite);
+        if (!problem && sqlite.libversion_number() < OLDEST)
                 problem = xasprintf("%s is older than 3.37", LIBRARY);
 }
 
