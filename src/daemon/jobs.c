@@ -298,6 +298,17 @@ int jobs_set_policy(struct jobs *jobs, const char *jid, const Daemon__JobPolicy 
         return 0;
 }
 
+int job_operation_check(struct jobs *jobs, const char *jid, struct job_caller *caller, struct st_error **err) {
+        struct db_job job;
+        int r = jobs_get(jobs, jid, &job, err);
+
+        if (r < 0)
+                free(TAKE_PTR(caller->text));
+        else
+                db_job_clear(&job);
+        return r;
+}
+
 struct worker *job_operation_start(struct job_operation *operation, struct jobs *jobs, const char *jid,
                                    struct worker_task *task, struct job_caller *caller, const struct worker_events *own,
                                    const struct worker_events *events, void *userdata) {
@@ -308,6 +319,7 @@ struct worker *job_operation_start(struct job_operation *operation, struct jobs 
         operation->events = *events;
         operation->userdata = userdata;
         operation->policy = caller->policy;
+        task->target = xasprintf("job %s", jid);
         task->jid = xstrdup(jid);
         task->uid = caller->uid;
         task->gid = caller->gid;

@@ -250,20 +250,14 @@ int jobs_dump(struct jobs *jobs, Stasis__Worker__OperationKind kind, Daemon__Dum
         _cleanup_(message_freep) Daemon__DumpReq *request = req;
         const char *jid = request->details && request->details->jid ? request->details->jid : "";
         struct dump *dump;
-        struct db_job job;
-        int r;
+        int r = job_operation_check(jobs, jid, caller, err);
 
-        r = jobs_get(jobs, jid, &job, err);
-        if (r < 0) {
-                free(TAKE_PTR(caller->text));
+        if (r < 0)
                 return r;
-        }
-        db_job_clear(&job);
 
         struct worker_task task = {
                 .kind = kind,
                 .kind_name = kind_name(kind),
-                .target = xasprintf("job %s", jid),
         };
         dump = NEW(struct dump);
         dump->kind = kind;

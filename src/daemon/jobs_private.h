@@ -97,7 +97,10 @@ struct job_operation {
         void *userdata;
 };
 
-/** jobs.c: queues it. @param task its kind, kind_name, target and request are set; the caller's text is taken */
+/** jobs.c: is there such a job? @return 0; -ENOENT with err: then the caller's text is taken */
+int job_operation_check(struct jobs *jobs, const char *jid, struct job_caller *caller, struct st_error **err);
+
+/** jobs.c: queues it. @param task its kind, kind_name and, if there is one yet, request are set; the text is taken */
 struct worker *job_operation_start(struct job_operation *operation, struct jobs *jobs, const char *jid,
                                    struct worker_task *task, struct job_caller *caller, const struct worker_events *own,
                                    const struct worker_events *events, void *userdata);

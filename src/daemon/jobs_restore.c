@@ -146,20 +146,14 @@ int jobs_restore(struct jobs *jobs, Daemon__RestoreReq *req, struct job_caller *
         _cleanup_(message_freep) Daemon__RestoreReq *request = req;
         const char *jid = request->details && request->details->jid ? request->details->jid : "";
         struct restore *restore;
-        struct db_job job;
-        int r;
+        int r = job_operation_check(jobs, jid, caller, err);
 
-        r = jobs_get(jobs, jid, &job, err);
-        if (r < 0) {
-                free(TAKE_PTR(caller->text));
+        if (r < 0)
                 return r;
-        }
-        db_job_clear(&job);
 
         struct worker_task task = {
                 .kind = STASIS__WORKER__OPERATION_KIND__RESTORE,
                 .kind_name = "restore",
-                .target = xasprintf("job %s", jid),
         };
         restore = NEW(struct restore);
         restore->req = TAKE_PTR(request);

@@ -238,6 +238,10 @@ static void on_end(const Stasis__Worker__Result *result, const Stasis__V1__Profi
         run_free(run);
 }
 
+static void forget(void *userdata) {
+        run_free(userdata);
+}
+
 static int prepare(struct jobs *jobs, Daemon__RunReq *req, bool manage, const struct job_caller *caller,
                    Stasis__V1__JobSpec **ret, struct st_error **err) {
         int r;
@@ -264,7 +268,7 @@ static int prepare(struct jobs *jobs, Daemon__RunReq *req, bool manage, const st
 
 int jobs_run(struct jobs *jobs, Daemon__RunReq *req, bool manage, struct job_caller *caller,
              const struct worker_events *events, void *userdata, struct worker **ret, struct st_error **err) {
-        static const struct worker_events own = { .event = job_operation_event, .end = on_end };
+        static const struct worker_events own = { .event = job_operation_event, .end = on_end, .forget = forget };
         _cleanup_(message_freep) Daemon__RunReq *request = req;
         _cleanup_(message_freep) Stasis__V1__JobSpec *spec = NULL;
         struct run *run;
@@ -281,7 +285,6 @@ int jobs_run(struct jobs *jobs, Daemon__RunReq *req, bool manage, struct job_cal
         struct worker_task task = {
                 .kind = manage ? STASIS__WORKER__OPERATION_KIND__MANAGE : STASIS__WORKER__OPERATION_KIND__RUN,
                 .kind_name = manage ? "manage" : "run",
-                .target = xasprintf("job %s", request->jid),
                 .spec = TAKE_PTR(spec),
         };
         task.request = message_pack(&request->base, &task.request_size);

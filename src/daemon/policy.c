@@ -60,10 +60,6 @@ static void forget(struct policies *policies, struct policy *policy) {
         policy_free(policy);
 }
 
-static int64_t doubled(int64_t unit, unsigned times, unsigned most) {
-        return unit << (times < most ? times : most);
-}
-
 /** The newest checkpoint counts, whoever asked for it. */
 static int64_t checkpoint_due(const struct policy *policy, const struct db_job *job) {
         int64_t base = job->since, every = (int64_t)job->spec->policy->every, wait = every;
@@ -74,7 +70,7 @@ static int64_t checkpoint_due(const struct policy *policy, const struct db_job *
                 int64_t longest = every > CHECKPOINT_WAIT_MAX_MS ? every : CHECKPOINT_WAIT_MAX_MS;
 
                 base = policy->failed;
-                wait = doubled(every, policy->failures, CHECKPOINT_DOUBLINGS);
+                wait = policy_doubled(every, policy->failures, CHECKPOINT_DOUBLINGS);
                 wait = wait < longest ? wait : longest;
         }
         return base + wait;
@@ -116,7 +112,7 @@ static int64_t restart_due(struct policy *policy, const struct db_job *job) {
         policy->restored = 0;
         if (policy->short_lives <= PATIENT_DEATHS)
                 return job->since;
-        return job->since + doubled(RESTART_UNIT_MS, policy->short_lives - PATIENT_DEATHS, RESTART_DOUBLINGS);
+        return job->since + policy_doubled(RESTART_UNIT_MS, policy->short_lives - PATIENT_DEATHS, RESTART_DOUBLINGS);
 }
 
 /** What is to be done next for a job, and when; from what is recorded. */
@@ -225,10 +221,8 @@ void policy_update(struct policies *policies, const char *jid) {
 }
 
 static int add_row(const struct db_job *job, void *userdata) {
-        struct policies *policies = userdata;
-
         if (has_policy(job->spec->policy))
-                strv_add(&policies->names, job->spec->jid);
+                strv_add(userdata, job->spec->jid);
         return 0;
 }
 
@@ -238,19 +232,19 @@ static void on_change(const char *jid, void *userdata) {
 
 int policies_new(sd_event *loop, struct jobs *jobs, struct policies **ret, struct st_error **err) {
         struct policies *policies = NEW(struct policies);
+        _cleanup_strv_ struct strv names = { 0 };
         int r;
 
         policies->loop = sd_event_ref(loop);
         policies->jobs = jobs;
-        r = db_job_each(jobs_db(jobs), false, add_row, policies, err);
+        r = db_job_each(jobs_db(jobs), false, add_row, &names, err);
         if (r < 0) {
                 policies_free(policies);
                 return r;
         }
         jobs_on_change(jobs, on_change, policies);
-        for (size_t i = 0; i < policies->names.n; i++)
-                policy_update(policies, policies->names.items[i]);
-        strv_clear(&policies->names);
+        for (size_t i = 0; i < names.n; i++)
+                policy_update(policies, names.items[i]);
         *ret = policies;
         return 0;
 }
@@ -264,7 +258,6 @@ struct policies *policies_free(struct policies *policies) {
                 policy_free(at);
         }
         policy_stop_clear(policies);
-        strv_clear(&policies->names);
         sd_event_unref(policies->loop);
         free(policies);
         return NULL;

@@ -20,6 +20,7 @@
 /* What stands in the way for a while: tried again after 1 s, 2 s, … 64 s, for half an hour in all. */
 #define RETRIES_MAX 32
 #define RETRY_UNIT_MS 1000
+#define RETRY_DOUBLINGS 6
 
 struct job_caller policy_caller(void) {
         return (struct job_caller){
@@ -198,7 +199,7 @@ static void on_restore_end(const Stasis__Worker__Result *result, const Stasis__V
                 set_problem(policy, NULL);
                 done(policy);
         } else if (is_passing(st_error_number(error)) && policy->retries < RETRIES_MAX) {
-                policy->retry = jobs_now() + ((int64_t)RETRY_UNIT_MS << (policy->retries < 6 ? policy->retries : 6));
+                policy->retry = jobs_now() + policy_doubled(RETRY_UNIT_MS, policy->retries, RETRY_DOUBLINGS);
                 policy->retries++;
                 set_problem(policy, st_error_message(error));
                 done(policy);

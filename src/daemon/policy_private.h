@@ -38,9 +38,13 @@ struct policies {
         sd_event *loop;
         struct jobs *jobs;
         struct policy *list;
-        struct strv names; /* while they are read */
         struct policy_stop *stop;
 };
+
+/** What waits longer each time: twice as long, `most` times. */
+static inline int64_t policy_doubled(int64_t unit, unsigned times, unsigned most) {
+        return unit << (times < most ? times : most);
+}
 
 struct policy *policy_find(const struct policies *policies, const char *jid);
 

@@ -14,8 +14,7 @@
 struct pending {
         struct service *service;
         struct rpc_call *call;
-        struct worker *worker; /* to begin with: see id */
-        char *id;              /* of the operation */
+        char *id; /* of the operation */
         Stasis__Worker__OperationKind kind;
         bool events;  /* of stasis.v1.Stasis: a stream of events, the last one with the response */
         bool goes_on; /* when its client goes away */
@@ -127,8 +126,8 @@ static struct pending *pending_new(struct service *service, struct rpc_call *cal
 }
 
 /** Its worker is there, in the queue. */
-static void wait_for_end(struct pending *pending) {
-        pending->id = xstrdup(worker_id(pending->worker));
+static void wait_for_end(struct pending *pending, const struct worker *worker) {
+        pending->id = xstrdup(worker_id(worker));
         if (pending->events) {
                 Stasis__V1__Event event = STASIS__V1__EVENT__INIT;
 
@@ -139,10 +138,13 @@ static void wait_for_end(struct pending *pending) {
         rpc_call_on_cancel(pending->call, on_cancel, pending);
 }
 
-/** It could not even be queued. */
-static void fail(struct pending *pending, struct st_error *error) {
+/** An operation on a job is queued, or could not even be: r < 0. */
+static void begun(struct pending *pending, int r, const struct worker *worker, struct st_error *error) {
+        if (r >= 0) {
+                wait_for_end(pending, worker);
+                return;
+        }
         rpc_call_finish(pending->call, error);
-        free(pending->id);
         free(pending);
 }
 
@@ -174,8 +176,7 @@ static void enqueue(struct pending *pending, const char *kind_name, char *target
         };
 
         task.request = message_pack(rpc_call_request(pending->call), &task.request_size);
-        pending->worker = workers_start(service->workers, &task, &callbacks, pending);
-        wait_for_end(pending);
+        wait_for_end(pending, workers_start(service->workers, &task, &callbacks, pending));
 }
 
 void service_start(struct service *service, struct rpc_call *call, Stasis__Worker__OperationKind kind,
@@ -183,14 +184,14 @@ void service_start(struct service *service, struct rpc_call *call, Stasis__Worke
         enqueue(pending_new(service, call, kind, events), kind_name, target);
 }
 
-static struct job_caller job_caller(const struct pending *pending) {
-        const struct rpc_peer *peer = rpc_call_peer(pending->call);
+struct job_caller service_caller(const struct service *service, const struct rpc_call *call) {
+        const struct rpc_peer *peer = rpc_call_peer(call);
 
         return (struct job_caller){
                 .uid = peer->uid,
                 .gid = peer->gid,
                 .pid = peer->pid,
-                .privileged = caller_is_root(&pending->service->rules, peer),
+                .privileged = caller_is_root(&service->rules, peer),
                 .text = caller_describe(peer),
         };
 }
@@ -211,18 +212,18 @@ static char *dump_target(const Daemon__DumpReq *req) {
 static void start_dump(struct pending *pending, const char *kind_name) {
         const Daemon__DumpReq *req = rpc_call_request(pending->call);
         _cleanup_error_ struct st_error *error = NULL;
+        struct worker *worker = NULL;
         struct job_caller caller;
+        int r;
 
         if (!is_of_job(req->type)) {
                 enqueue(pending, kind_name, dump_target(req));
                 return;
         }
-        caller = job_caller(pending);
-        if (jobs_dump(pending->service->jobs, pending->kind, message_copy(&req->base), &caller, &callbacks, pending,
-                      &pending->worker, &error) < 0)
-                fail(pending, error);
-        else
-                wait_for_end(pending);
+        caller = service_caller(pending->service, pending->call);
+        r = jobs_dump(pending->service->jobs, pending->kind, message_copy(&req->base), &caller, &callbacks, pending,
+                      &worker, &error);
+        begun(pending, r, worker, error);
 }
 
 void service_freeze(struct service *service, struct rpc_call *call, Stasis__Worker__OperationKind kind, bool events) {
@@ -275,7 +276,9 @@ void service_restore(struct service *service, struct rpc_call *call, bool events
         const struct identity identity = IDENTITY(req);
         _cleanup_error_ struct st_error *error = NULL;
         struct pending *pending;
+        struct worker *worker = NULL;
         struct job_caller caller;
+        int r;
 
         if (!check_identity(service, call, &identity))
                 return;
@@ -284,12 +287,9 @@ void service_restore(struct service *service, struct rpc_call *call, bool events
                 enqueue(pending, "restore", xstrdup(req->path ?: "?"));
                 return;
         }
-        caller = job_caller(pending);
-        if (jobs_restore(service->jobs, message_copy(&req->base), &caller, &callbacks, pending, &pending->worker,
-                         &error) < 0)
-                fail(pending, error);
-        else
-                wait_for_end(pending);
+        caller = service_caller(pending->service, pending->call);
+        r = jobs_restore(service->jobs, message_copy(&req->base), &caller, &callbacks, pending, &worker, &error);
+        begun(pending, r, worker, error);
 }
 
 /** RunReq.Action stands for the method of that name. */
@@ -298,7 +298,9 @@ void service_run(struct service *service, struct rpc_call *call, bool manage, bo
         const struct identity identity = IDENTITY(req);
         _cleanup_error_ struct st_error *error = NULL;
         struct pending *pending;
+        struct worker *worker = NULL;
         struct job_caller caller;
+        int r;
 
         if (!check_identity(service, call, &identity))
                 return;
@@ -309,12 +311,9 @@ void service_run(struct service *service, struct rpc_call *call, bool manage, bo
         /* To wait for something that may never come is of no use to nobody. */
         if (req->has_action && req->action == DAEMON__RUN_ACTION__MANAGE_UPCOMING)
                 pending->goes_on = false;
-        caller = job_caller(pending);
-        if (jobs_run(service->jobs, message_copy(&req->base), manage, &caller, &callbacks, pending, &pending->worker,
-                     &error) < 0)
-                fail(pending, error);
-        else
-                wait_for_end(pending);
+        caller = service_caller(pending->service, pending->call);
+        r = jobs_run(service->jobs, message_copy(&req->base), manage, &caller, &callbacks, pending, &worker, &error);
+        begun(pending, r, worker, error);
 }
 
 void service_log_refusal(const struct rpc_call *call, struct st_error *error) {

@@ -20,5 +20,8 @@ void service_freeze(struct service *service, struct rpc_call *call, Stasis__Work
 void service_restore(struct service *service, struct rpc_call *call, bool events);
 void service_run(struct service *service, struct rpc_call *call, bool manage, bool events);
 
+/** Who calls; its text is the caller's to take. */
+struct job_caller service_caller(const struct service *service, const struct rpc_call *call);
+
 /** Logs who was refused what. */
 void service_log_refusal(const struct rpc_call *call, struct st_error *error);

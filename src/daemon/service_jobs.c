@@ -11,6 +11,7 @@
 #include "base/text.h"
 #include "daemon/attach.h"
 #include "daemon/service.h"
+#include "daemon/service_calls.h"
 
 /** Answers with the message, or with the error. */
 static void answer(struct rpc_call *call, const ProtobufCMessage *response, struct st_error *error) {
@@ -78,18 +79,6 @@ void service_list_jobs(struct rpc_call *call, void *userdata) {
         answer(call, &resp->base, error);
 }
 
-static struct job_caller job_caller(const struct service *service, const struct rpc_call *call) {
-        const struct rpc_peer *peer = rpc_call_peer(call);
-
-        return (struct job_caller){
-                .uid = peer->uid,
-                .gid = peer->gid,
-                .pid = peer->pid,
-                .privileged = caller_is_root(&service->rules, peer),
-                .text = caller_describe(peer),
-        };
-}
-
 static void on_killed(Daemon__KillResp *response, struct st_error *error, void *userdata) {
         _cleanup_(message_freep) Daemon__KillResp *resp = response;
 
@@ -99,7 +88,7 @@ static void on_killed(Daemon__KillResp *response, struct st_error *error, void *
 void service_kill(struct rpc_call *call, void *userdata) {
         const Daemon__KillReq *req = rpc_call_request(call);
         const struct service *service = userdata;
-        struct job_caller caller = job_caller(service, call);
+        struct job_caller caller = service_caller(service, call);
 
         log_request(call, "kill", req->jids, req->n_jids);
         jobs_kill(service->jobs, req->jids, req->n_jids, req->signal, &caller, on_killed, call);
@@ -114,7 +103,7 @@ static void on_deleted(Daemon__DeleteResp *response, struct st_error *error, voi
 void service_delete(struct rpc_call *call, void *userdata) {
         const Daemon__DeleteReq *req = rpc_call_request(call);
         const struct service *service = userdata;
-        struct job_caller caller = job_caller(service, call);
+        struct job_caller caller = service_caller(service, call);
 
         log_request(call, "delete", req->jids, req->n_jids);
         jobs_delete(service->jobs, req->jids, req->n_jids, &caller, on_deleted, call);
