@@ -194,6 +194,36 @@ int io_can_put_file(const char *path) {
         return access(is_written_into(path) ? path : directory, W_OK) < 0 ? -errno : 0;
 }
 
+/** Opens one component, made when it is missing, by its parent: nobody can put another in its place meanwhile. */
+static int enter_directory(int parent, const char *name, mode_t mode, uid_t uid, gid_t gid) {
+        bool made = mkdirat(parent, name, mode) == 0;
+        if (!made && errno != EEXIST)
+                return -errno;
+        _cleanup_close_ int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | (made ? O_NOFOLLOW : 0));
+        if (fd < 0 || (made && fchown(fd, uid, gid) < 0))
+                return -errno;
+        return TAKE_FD(fd);
+}
+
+int io_make_directories_for(const char *path, mode_t mode, uid_t uid, gid_t gid) {
+        _cleanup_free_ char *parts = xstrdup(path);
+        _cleanup_close_ int fd = open(path[0] == '/' ? "/" : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        char *rest = parts;
+
+        if (isempty(path))
+                return -EINVAL;
+        for (const char *part; fd >= 0 && (part = strsep(&rest, "/"));) {
+                if (!*part)
+                        continue;
+                int next = enter_directory(fd, part, mode, uid, gid);
+                if (next < 0)
+                        return next;
+                close(fd);
+                fd = next;
+        }
+        return fd < 0 ? -errno : 0;
+}
+
 int io_make_directories(const char *path, mode_t mode) {
         _cleanup_free_ char *part = xstrdup(path);
         struct stat st;

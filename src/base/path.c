@@ -151,7 +151,7 @@ const char *path_temporary_dir(void) {
 }
 
 const char *path_run_dir(void) {
-        return directory_or("STASIS_RUN_DIR", "/run/stasis");
+        return directory_or("STASIS_RUN_DIR", PATH_RUN_DIR);
 }
 
 const char *path_log_dir(void) {

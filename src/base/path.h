@@ -39,7 +39,8 @@ char *path_plugins(void);
 /** Where large temporary files go: TMPDIR, or /var/tmp, which unlike /tmp is not in memory. */
 const char *path_temporary_dir(void);
 
-/** /run/stasis; STASIS_RUN_DIR overrides it (tests run several daemons). */
+/** PATH_RUN_DIR; STASIS_RUN_DIR overrides it (tests run several daemons). */
+#define PATH_RUN_DIR "/run/stasis"
 const char *path_run_dir(void);
 
 /** /var/log/stasis; STASIS_LOG_DIR overrides it: the logs of failed operations are kept there. */

@@ -75,10 +75,10 @@ char *proc_describe_pid(pid_t pid) {
         return xasprintf("process %d (%s, since %s)", (int)pid, stat.command, age);
 }
 
-bool proc_pid_is_of_zombies(pid_t pid) {
+bool proc_pid_is_of_dying(pid_t pid) {
         _cleanup_closedir_ DIR *dir = opendir("/proc");
         const struct dirent *entry;
-        size_t zombies = 0;
+        size_t dying = 0;
 
         while (dir && (entry = readdir(dir))) {
                 struct proc_stat stat;
@@ -88,9 +88,9 @@ bool proc_pid_is_of_zombies(pid_t pid) {
                         continue;
                 if (stat.pid != pid && stat.pgid != pid && stat.sid != pid)
                         continue;
-                if (!proc_stat_is_dead(&stat))
+                if (!proc_stat_is_dead(&stat) && !proc_is_being_killed(member))
                         return false;
-                zombies++;
+                dying++;
         }
-        return zombies > 0;
+        return dying > 0;
 }

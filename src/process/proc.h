@@ -39,10 +39,10 @@ bool proc_is_being_killed(pid_t pid);
 char *proc_describe_pid(pid_t pid);
 
 /**
- * Is a PID number held by zombies only: as their own number, their process group or session? Then it becomes free as
- * soon as they are reaped.
+ * Is a PID number held only by zombies and by those who are being killed: as their own number, their process group or
+ * session? Then it becomes free as soon as they are reaped.
  */
-bool proc_pid_is_of_zombies(pid_t pid);
+bool proc_pid_is_of_dying(pid_t pid);
 
 /** Reads a /proc/PID/FILE wholly; malloc'ed, NUL behind it. @return 0 or -errno */
 int proc_read_file(pid_t pid, const char *file, char **ret, size_t *ret_size);

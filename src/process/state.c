@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "process/state.h"
+
 #include <arpa/inet.h>
 #include <errno.h>
 #include <limits.h>
@@ -63,15 +65,14 @@ static uint64_t milliseconds_of(uint64_t ticks) {
         return (uint64_t)boot * 1000 + ticks * 1000 / (uint64_t)sysconf(_SC_CLK_TCK);
 }
 
-/* The words that existing clients of the API know. */
-static const char *status_text(char state) {
+const char *process_state_word(char state) {
         switch (state) {
         case 'R':
                 return "running";
         case 'S':
                 return "sleep";
         case 'D':
-                return "blocked";
+                return "disk-sleep";
         case 'T':
         case 't':
                 return "stop";
@@ -125,7 +126,7 @@ static Daemon__ProcessState *read_identity(int proc_fd, const struct process_tas
         state->starttime = milliseconds_of(stat.start_time);
         state->isrunning = !proc_stat_is_dead(&stat);
         state->sid = (uint32_t)stat.sid;
-        state->status = xstrdup(status_text(stat.state));
+        state->status = xstrdup(process_state_word(stat.state));
         state->cmdline = proc_command_line_at(proc_fd);
         state->workingdir = read_link(proc_fd, "cwd");
         fill_credentials(state, &status);

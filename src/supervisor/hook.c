@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * stasis-hook: CRIU's --action-script of a dump. At "post-dump" it asks whether all that CRIU handed over is in safety
- * (with --stop: whether the checkpoint is committed), and waits for the answer; CRIU waits for us, and the tasks for
- * CRIU. A failure here makes CRIU resume the target. All other actions pass.
+ * stasis-hook: CRIU's --action-script. At "post-dump" it asks whether all that CRIU handed over is in safety (with
+ * --stop: whether the checkpoint is committed), and waits for the answer; CRIU waits for us, and the tasks for CRIU. A
+ * failure here makes CRIU resume the target. At "post-restore" it asks whether the memory that comes without CRIU may
+ * be relied on; a failure here makes CRIU end what it has restored. All other actions pass.
  */
 
 #include <errno.h>
@@ -55,11 +56,11 @@ int main(int argc, char **argv) {
         const char *path = find_socket(argc > 0 ? argv[0] : "", beside);
         int r;
 
-        if (!action || strcmp(action, "post-dump") != 0)
+        if (!action || (strcmp(action, "post-dump") != 0 && strcmp(action, "post-restore") != 0))
                 return EXIT_SUCCESS;
         r = path ? ask(path) : -ENOENT;
         if (r < 0) {
-                fprintf(stderr, "stasis-hook: the dump is not to go on: %s\n", strerror(-r));
+                fprintf(stderr, "stasis-hook: the %s is not to go on: %s\n", action + strlen("post-"), strerror(-r));
                 return EXIT_FAILURE;
         }
         return EXIT_SUCCESS;

@@ -76,6 +76,10 @@ int launch_pack(const struct launch_settings *settings, const char *init_path, c
                 put(&packer, "terminal", "");
         if (settings->set_oom)
                 put_number(&packer, "oom", settings->oom_score_adj);
+        if (settings->set_nice)
+                put_number(&packer, "nice", settings->nice);
+        if (settings->cpus)
+                put(&packer, "cpus", settings->cpus);
         if (settings->set_umask)
                 put_number(&packer, "umask", settings->umask);
         if (settings->set_identity)
@@ -131,6 +135,9 @@ static int parse_number(struct parser *parser, const char *key, const char *valu
         if (streq(key, "oom") && text_to_int(value, -1000, 1000, &number) >= 0) {
                 settings->set_oom = true;
                 settings->oom_score_adj = (int)number;
+        } else if (streq(key, "nice") && text_to_int(value, -20, 19, &number) >= 0) {
+                settings->set_nice = true;
+                settings->nice = (int)number;
         } else if (streq(key, "umask") && text_to_int(value, 0, 0777, &number) >= 0) {
                 settings->set_umask = true;
                 settings->umask = (mode_t)number;
@@ -166,6 +173,8 @@ static int parse_entry(struct parser *parser, const char *key, char *value) {
                 settings->path = value;
         else if (streq(key, "directory"))
                 settings->directory = value;
+        else if (streq(key, "cpus"))
+                settings->cpus = value;
         else if (streq(key, "init"))
                 parsed->init_path = value;
         else if (streq(key, "namespaces"))

@@ -36,6 +36,9 @@ struct launch_settings {
 
         const struct launch_limit *limits; /* the others stay; one above what we may have is cut, with a warning */
         size_t n_limits;
+        const char *cpus; /* that it may run on: "0-3,8"; NULL: as ours. Refused: a warning */
+        bool set_nice;
+        int nice;                              /* refused: a warning */
         bool set_oom, set_umask, set_identity; /* is what follows to be set? */
         int oom_score_adj;                     /* one that is refused is a warning */
         mode_t umask;
@@ -92,6 +95,8 @@ enum launch_step {
         LAUNCH_WARNING_CGROUP = 1, /* it went on */
         LAUNCH_WARNING_LIMIT,
         LAUNCH_WARNING_OOM,
+        LAUNCH_WARNING_NICE,
+        LAUNCH_WARNING_CPUS,
         LAUNCH_FORKED, /* `number` is the PID of the process that goes on: a PID namespace was entered */
         LAUNCH_SETTINGS,
         LAUNCH_NAMESPACES,

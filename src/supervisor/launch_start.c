@@ -101,6 +101,8 @@ static int describe(const struct launch_settings *settings, const struct launch_
 static void warn(const struct launch_settings *settings, const struct launch_report *report) {
         const char *what = report->step == LAUNCH_WARNING_CGROUP  ? "is not in its cgroup"
                            : report->step == LAUNCH_WARNING_LIMIT ? "has a lower resource limit than asked for"
+                           : report->step == LAUNCH_WARNING_NICE  ? "has another nice value than asked for"
+                           : report->step == LAUNCH_WARNING_CPUS  ? "does not run on the CPUs asked for"
                                                                   : "has another oom_score_adj than asked for";
 
         st_log_warning("%s %s (%s): %s", settings->path, what, report->detail, strerror(report->number));
@@ -115,7 +117,7 @@ static int listen_to(int fd, const struct launch_settings *settings, pid_t *fork
                 report.detail[sizeof(report.detail) - 1] = '\0';
                 if (report.step == LAUNCH_FORKED)
                         *forked = report.number;
-                else if (report.step <= LAUNCH_WARNING_OOM)
+                else if (report.step < LAUNCH_FORKED)
                         warn(settings, &report);
                 else if (failure == 0)
                         failure = describe(settings, &report, err);

@@ -170,6 +170,42 @@ static void set_limits(const struct launch_settings *settings) {
         }
 }
 
+/* "0-3,8". @return 0 or an errno */
+static int set_cpus(const char *list) {
+        cpu_set_t cpus;
+
+        CPU_ZERO(&cpus);
+        for (const char *at = list; *at;) {
+                char *end;
+                unsigned long first = strtoul(at, &end, 10), last = first;
+
+                if (end == at)
+                        return EINVAL;
+                if (*end == '-') {
+                        at = end + 1;
+                        last = strtoul(at, &end, 10);
+                        if (end == at)
+                                return EINVAL;
+                }
+                if (last < first || last >= CPU_SETSIZE || (*end && *end != ','))
+                        return EINVAL;
+                for (; first <= last; first++)
+                        CPU_SET(first, &cpus);
+                at = *end ? end + 1 : end;
+        }
+        return sched_setaffinity(0, sizeof(cpus), &cpus) < 0 ? errno : 0;
+}
+
+/* How it is scheduled; what is refused is not worth the job. */
+static void set_scheduling(const struct launch_settings *settings) {
+        int number = settings->cpus ? set_cpus(settings->cpus) : 0;
+
+        if (number != 0)
+                report(LAUNCH_WARNING_CPUS, number, LAUNCH_WHY_ERRNO, settings->cpus);
+        if (settings->set_nice && setpriority(PRIO_PROCESS, 0, settings->nice) < 0)
+                report(LAUNCH_WARNING_NICE, errno, LAUNCH_WHY_ERRNO, NULL);
+}
+
 /* A pipe or terminal that was made for the job: without this nobody but root could open its /dev/stdout. */
 static void give_stdio(const struct launch_settings *settings) {
         for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
@@ -266,6 +302,7 @@ int main(void) {
         if (settings->set_umask)
                 (void)umask(settings->umask);
         set_limits(settings);
+        set_scheduling(settings);
         if (settings->set_identity)
                 take_identity(settings);
         if (chdir(settings->directory ? settings->directory : "/") < 0)

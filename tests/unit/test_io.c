@@ -180,9 +180,19 @@ static void directories_are_made_and_removed(void **state) {
 
         assert_int_equal(io_make_directories(deep, 0755), 0);
         assert_int_equal(io_make_directories(deep, 0755), 0);
+        if (geteuid() == 0) { /* the new ones have the owner, what was there keeps its own */
+                _cleanup_free_ char *owned = path_join(deep, "his/own");
+                struct stat st;
+
+                assert_int_equal(io_make_directories_for(owned, 0700, 65534, 65534), 0);
+                assert_int_equal(io_make_directories_for(owned, 0700, 1, 1), 0);
+                assert_true(stat(owned, &st) == 0 && st.st_uid == 65534 && st.st_gid == 65534);
+                assert_true(stat(deep, &st) == 0 && st.st_uid == 0);
+        }
         assert_int_equal(io_make_directories("", 0755), -EINVAL);
         assert_int_equal(io_replace_file(file, "", 0, 0600, false), 0);
         assert_int_equal(io_make_directories(file, 0755), -ENOTDIR);
+        assert_int_equal(io_make_directories_for(file, 0755, geteuid(), getegid()), -ENOTDIR);
         assert_int_equal(io_make_directories(under_file, 0755), -ENOTDIR);
 
         assert_int_equal(io_replace_file(outside, "", 0, 0600, false), 0);

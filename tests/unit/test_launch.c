@@ -51,6 +51,9 @@ static void pack_and_parse(void **state) {
                 .oom_score_adj = -17,
                 .set_umask = true,
                 .umask = 027,
+                .set_nice = true,
+                .nice = -3,
+                .cpus = "0-1,7",
                 .set_identity = true,
                 .uid = 1000,
                 .gid = 100,
@@ -78,6 +81,8 @@ static void pack_and_parse(void **state) {
         assert_memory_equal(parsed.settings.limits, limits, sizeof(limits));
         assert_int_equal(parsed.settings.oom_score_adj, -17);
         assert_int_equal(parsed.settings.umask, 027);
+        assert_true(parsed.settings.set_nice && parsed.settings.nice == -3);
+        assert_string_equal(parsed.settings.cpus, "0-1,7");
         assert_int_equal(parsed.settings.uid, 1000);
         assert_int_equal(parsed.settings.gid, 100);
         assert_int_equal(parsed.settings.n_groups, 2);
@@ -126,6 +131,7 @@ static void what_cannot_be_parsed(void **state) {
                 CASE("launch=1\0path=/x\0argument=x\0uid=-1\0gid=1"),
                 CASE("launch=1\0path=/x\0argument=x\0umask=512"),
                 CASE("launch=1\0path=/x\0argument=x\0oom=1001"),
+                CASE("launch=1\0path=/x\0argument=x\0nice=20"),
                 CASE("launch=1\0path=/x\0argument=x\0limit=1:2"),
                 CASE("launch=1\0path=/x\0argument=x\0limit=1:2:x"),
                 CASE("launch=1\0path=/x\0argument=x\0"), /* an empty entry */
@@ -230,6 +236,24 @@ static void identity_and_limits(void **state) {
         assert_int_equal(run(&settings, &output), 0);
         assert_string_equal(output,
                             "65534\n65534\n65534 7 9\n0077\n100\n200\n0\nCapEff:\t0000000000000000\n500\nopened\n");
+}
+
+static void scheduling(void **state) {
+        (void)state;
+        _cleanup_free_ char *output = NULL;
+        struct launch_settings settings = shell("nice; grep Cpus_allowed_list /proc/self/status");
+
+        settings.set_nice = true;
+        settings.nice = 7;
+        settings.cpus = "0";
+        assert_int_equal(run(&settings, &output), 0);
+        assert_string_equal(output, "7\nCpus_allowed_list:\t0\n");
+
+        /* What cannot be is a warning. */
+        free(output);
+        settings.cpus = "3-1";
+        assert_int_equal(run(&settings, &output), 0);
+        assert_int_equal(strncmp(output, "7\n", 2), 0);
 }
 
 static void limit_that_is_too_high(void **state) {
@@ -384,17 +408,12 @@ static void under_init(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(pack_and_parse),
-                cmocka_unit_test(what_cannot_be_packed),
-                cmocka_unit_test(what_cannot_be_parsed),
-                cmocka_unit_test(clean_surroundings),
-                cmocka_unit_test(identity_and_limits),
-                cmocka_unit_test(limit_that_is_too_high),
-                cmocka_unit_test(wrong_commands),
-                cmocka_unit_test(wrong_for_the_user),
-                cmocka_unit_test(cgroup_that_is_not_there),
-                cmocka_unit_test(namespaces_of_another),
-                cmocka_unit_test(under_init),
+                cmocka_unit_test(pack_and_parse),         cmocka_unit_test(what_cannot_be_packed),
+                cmocka_unit_test(what_cannot_be_parsed),  cmocka_unit_test(clean_surroundings),
+                cmocka_unit_test(identity_and_limits),    cmocka_unit_test(scheduling),
+                cmocka_unit_test(limit_that_is_too_high), cmocka_unit_test(wrong_commands),
+                cmocka_unit_test(wrong_for_the_user),     cmocka_unit_test(cgroup_that_is_not_there),
+                cmocka_unit_test(namespaces_of_another),  cmocka_unit_test(under_init),
         };
 
         return cmocka_run_group_tests_name("launch", tests, NULL, NULL);
