@@ -96,6 +96,20 @@ struct st_storage {
         int (*get)(struct st_operation *operation, const char *url, const char *path, struct st_error **err);
 };
 
+/**
+ * Which of the options of the host's own `dump` and `restore` the plugin's handlers carry out, of those that nobody
+ * else can: whatever else of them is asked for is refused before anything is touched. Without this feature nothing is.
+ * Since 1.3.
+ *
+ * The lists end with NULL; NULL for a list: none. Of a dump: "files"; of a restore: "files", "out", "attach", as they
+ * are on the command line; with "=VALUE" for that value only. Of both: fields of CRIU's criu_opts ("tcp_established");
+ * "criu": all of them, the handler itself refuses those that it cannot have.
+ */
+struct st_handler_options {
+        const char *const *dump, *const *restore;
+        const char *hint; /* what to do in the place of what is refused; NULL: to leave it out */
+};
+
 /* clang-format off */
 #define ST_FEATURES(X)                                                                                      \
         X(theme, struct st_theme, "colours and symbols of the command line")                                \
@@ -126,7 +140,8 @@ struct st_storage {
         X(gpu_interception_restore, struct st_restore_adapter, "GPU interception of restore")               \
         X(query_handler, struct st_query_handler, "answering queries")                                      \
         X(health_checks, struct st_health_checks, "health checks")                                          \
-        X(storage, struct st_storage, "storage of checkpoints by URL")
+        X(storage, struct st_storage, "storage of checkpoints by URL")                                      \
+        X(handler_options, struct st_handler_options, "options that the handlers carry out")
 
 enum st_feature {
 #define X(name, type, description) ST_FEATURE_##name,

@@ -12,6 +12,7 @@
  *   1.1  checkpoint.h and child.h: handlers in the place of CRIU; st_dump.stop, st_restore.waiter and .terminal;
  *        st_plugin_part()
  *   1.2  run.h: adapters and handlers of run and manage; st_restore_streams(), st_operation_jid()
+ *   1.3  handler_options: what a dump or restore asks for and the plugin's handler does not do is refused by the host
  */
 
 #include <stdint.h>
@@ -22,7 +23,7 @@
 
 #define ST_PLUGIN_MAGIC 0x73746173u /* "stas" */
 #define ST_PLUGIN_ABI_MAJOR 1
-#define ST_PLUGIN_ABI_MINOR 2
+#define ST_PLUGIN_ABI_MINOR 3
 
 struct st_plugin {
         uint32_t magic; /* these four never move */

@@ -89,6 +89,22 @@ static const struct st_kill_signal kill_signal = { SIGTERM };
 static const struct st_health_check check_list[] = { { "docker", check } };
 static const struct st_health_checks health_checks = { sizeof(check_list) / sizeof(*check_list), check_list };
 
+/*
+ * CRIU reads those that have no flag of runc in a file that all containers share: so these are they that do no harm to
+ * others.
+ */
+static const char *const dump_options[] = { "tcp_established", "tcp_skip_in_flight", "file_locks", "link_remap",
+                                            "ext_unix_sk",     "ghost_limit",        NULL };
+static const char *const restore_options[] = { "files",           "out",         "attach",
+                                               "tcp_established", "tcp_close",   "file_locks",
+                                               "link_remap",      "ext_unix_sk", NULL };
+static const struct st_handler_options handler_options = {
+        .dump = dump_options,
+        .restore = restore_options,
+        .hint = "leave it out; what a container changed of its files is always in its checkpoint, and options of CRIU "
+                "for all containers go to /etc/criu/runc.conf",
+};
+
 static const struct st_features features = {
         .size = sizeof(struct st_features),
         ST_FEATURE(dump_command, docker_dump_command),
@@ -110,6 +126,7 @@ static const struct st_features features = {
         ST_FEATURE(cleanup, cleanup),
         ST_FEATURE(query_handler, query_handler),
         ST_FEATURE(health_checks, health_checks),
+        ST_FEATURE(handler_options, handler_options),
 };
 
 ST_PLUGIN("docker", "1.0", features, NULL, NULL);

@@ -18,7 +18,8 @@
 #include "fdio.h"
 
 #define LOG_NAME "restore.log"
-#define STEP_MS 4
+#define SHIM_STEP_MS 20 /* it lives for long before its CRIU does; all of /proc is looked at */
+#define LOG_STEP_MS 4
 #define PID_LIMIT 4194304 /* PID_MAX_LIMIT of the kernel (proc(5), pid_max) */
 #define LOG_MAX ((off_t)64 * 1024 * 1024)
 
@@ -85,7 +86,7 @@ static void *watch(void *userdata) {
         struct docker_criu_log *log = userdata;
         struct pollfd stop = { .fd = log->stop, .events = POLLIN };
 
-        while (log->fd < 0 && poll(&stop, 1, STEP_MS) == 0) {
+        while (log->fd < 0 && poll(&stop, 1, log->work < 0 ? SHIM_STEP_MS : LOG_STEP_MS) == 0) {
                 if (log->work < 0)
                         (void)each_process(log, is_shim);
                 if (log->work >= 0)

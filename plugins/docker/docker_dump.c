@@ -20,6 +20,7 @@
 #include <stasis/log.h>
 
 #include "../common/cleanup.h"
+#include "docker_collision.h"
 #include "docker_criu_conf.h"
 #include "docker_gather.h"
 #include "docker_root.h"
@@ -106,7 +107,7 @@ static void unpause(struct dumping *dumping) {
 static int pause_container(struct dumping *dumping, struct st_error **err) {
         int r;
 
-        if (dumping->target->paused)
+        if (dumping->target->paused || dumping->paused)
                 return 0;
         r = st_dump_guard(dumping->dump, err);
         if (r < 0)
@@ -191,6 +192,52 @@ static int shoot(struct dumping *dumping, struct st_error **err) {
         return let_go ? docker_shot_finish(&dumping->shot, err) : 0;
 }
 
+/** The user's programs before and after a freeze have run: they would not run around a second one. */
+static bool has_hooks(const struct st_dump *dump) {
+        const struct st_arguments *config = st_operation_config(dump->operation);
+
+        return dump->req->n_hooks > 0 || *st_arguments_list(config, "Hooks.PreDump") ||
+               *st_arguments_list(config, "Hooks.PostThaw");
+}
+
+/** What a shot has left that failed after the container was saved. */
+static int prepare_another(struct dumping *dumping, unsigned tries, struct st_error **err) {
+        _cleanup_close_ int directory = open(dumping->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+        if (directory < 0 || (unlinkat(directory, DOCKER_SAVED_ROOTFS, 0) < 0 && errno != ENOENT))
+                return st_error_errno(err, errno, "cannot remove " DOCKER_SAVED_ROOTFS);
+        if (!dumping->dump->stop && dumping->paused && !has_hooks(dumping->dump))
+                unpause(dumping);
+        return docker_collision_wait(dumping->dump->operation, tries, err);
+}
+
+/** Pauses and saves it, again when the engine could not keep what CRIU had made. */
+static int shoot_until_kept(struct dumping *dumping, struct st_error **err) {
+        struct st_dump *dump = dumping->dump;
+        const char *options[OPTIONS_MAX];
+        char ghost[32];
+        int r;
+
+        choose_options(dump, options, ghost);
+        for (unsigned tries = 1;; tries++) {
+                _cleanup_error_ struct st_error *error = NULL;
+
+                r = docker_criu_conf_begin_at(dump->operation, dumping->target->root_fd, options, &dumping->conf,
+                                              &error);
+                if (r >= 0)
+                        r = pause_container(dumping, &error);
+                if (r >= 0)
+                        r = shoot(dumping, &error);
+                if (r >= 0)
+                        return r;
+                if (!dumping->shot.collided || tries == DOCKER_COLLISION_TRIES || (!dumping->paused && has_hooks(dump)))
+                        return st_error_move(err, TAKE_PTR(error));
+                r = prepare_another(dumping, tries, err);
+                if (r < 0)
+                        return r;
+        }
+}
+
 /** Its connections are in the checkpoint: their other ends are to wait for the restore. */
 static bool silence(struct dumping *dumping) {
         const Criu__CriuOpts *criu = dumping->dump->criu;
@@ -269,8 +316,6 @@ static void clear(struct dumping *dumping) {
 
 int docker_dump_run(struct st_dump *dump, struct st_dump_next *next, struct st_error **err) {
         __attribute__((cleanup(clear))) struct dumping dumping = { .dump = dump, .target = docker_target() };
-        const char *options[OPTIONS_MAX];
-        char ghost[32];
         int r;
 
         (void)next;
@@ -281,12 +326,7 @@ int docker_dump_run(struct st_dump *dump, struct st_dump_next *next, struct st_e
                 r = docker_shot_prepare(&dumping.shot, dump, dumping.target, dumping.directory, err);
         if (r < 0)
                 return r;
-        choose_options(dump, options, ghost);
-        r = docker_criu_conf_begin_at(dump->operation, dumping.target->root_fd, options, &dumping.conf, err);
-        if (r >= 0)
-                r = pause_container(&dumping, err);
-        if (r >= 0)
-                r = shoot(&dumping, err);
+        r = shoot_until_kept(&dumping, err);
         if (r < 0 && r != -ECANCELED && docker_proc_number(dumping.target->pid, "TracerPid") < 0)
                 (void)st_error_wrap(err, "the container ended while it was dumped");
         if (r >= 0)

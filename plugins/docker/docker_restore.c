@@ -5,10 +5,12 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include <stasis/log.h>
 
 #include "../common/cleanup.h"
+#include "docker_collision.h"
 #include "docker_criu_conf.h"
 #include "docker_criu_log.h"
 #include "docker_files.h"
@@ -19,6 +21,7 @@
 #include "docker_restore_context.h"
 #include "docker_root.h"
 #include "docker_target.h"
+#include "fdio.h"
 
 #define OPTIONS_MAX 8
 
@@ -33,15 +36,12 @@ static bool is_set(protobuf_c_boolean has, protobuf_c_boolean value) {
 /* What the request asks for and nobody could do. */
 static int check_request(struct docker_restore *ctx, const Plugins__Docker__Docker *details, struct st_error **err) {
         const Daemon__RestoreReq *req = ctx->restore->req;
-        const Criu__CriuOpts *criu = ctx->restore->criu;
 
         if (*given(details->id) && *given(details->name))
                 return st_error_set(err, EINVAL, "either into container %s or into a new one called %s, not both",
                                     details->id, details->name);
         if (*given(details->name) && engine_check_reference("container", details->name, err) < 0)
                 return -EINVAL;
-        if (is_set(criu->has_leave_stopped, criu->leave_stopped))
-                return st_error_set(err, EOPNOTSUPP, "Docker cannot leave what it restores stopped");
         if (*given(req->log) && st_operation_no_server(ctx->restore->operation)) {
                 int r = st_error_set(err, EOPNOTSUPP,
                                      "without the daemon nobody carries the container's output to a "
@@ -225,11 +225,62 @@ static bool is_wanted(const char *name, void *userdata) {
         return strcmp(name, DOCKER_SAVED_FILE) != 0 && strcmp(name, DOCKER_SAVED_ENGINE_CONFIG) != 0;
 }
 
+/*
+ * A checkpoint that is a directory on the engine's file system needs no copy: the engine only reads what it starts
+ * from. With --fast CRIU itself would open these files, and one that is configured to (auto-dedup) changes them.
+ *
+ * @return 1; 0: it must be unpacked; -errno: the checkpoint is damaged, or the operation cancelled
+ */
+static int link_images(struct docker_restore *ctx, const struct docker_place *place, struct st_error **err) {
+        struct st_restore *restore = ctx->restore;
+        const char *directory;
+        struct stat there, here;
+
+        if (ctx->fast || stat(restore->req->path, &there) < 0 || !S_ISDIR(there.st_mode) ||
+            fstat(place->fd, &here) < 0 || there.st_dev != here.st_dev)
+                return 0;
+        int r = st_restore_directory(restore, &directory, err);
+        if (r < 0)
+                return r;
+        _cleanup_close_ int from = open(directory, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        for (size_t i = 0; i < st_restore_count(restore); i++) {
+                const char *name = st_restore_name(restore, i);
+                if (!is_wanted(name, NULL))
+                        continue;
+                if (fstatat(from, name, &there, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(there.st_mode) &&
+                    linkat(from, name, place->fd, name, 0) == 0)
+                        continue;
+                for (size_t j = 0; j < i; j++) /* not on one file system after all, too many links, … */
+                        (void)unlinkat(place->fd, st_restore_name(restore, j), 0);
+                return 0;
+        }
+        return 1;
+}
+
+/*
+ * What the engine makes of two directories with the same files collides when they are started from at the same time
+ * (docker_collision.h): so each has a file of its own.
+ */
+static int mark(const struct docker_place *place, struct st_error **err) {
+        _cleanup_close_ int fd =
+                openat(place->fd, "stasis.place", O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+
+        if (fd < 0)
+                return st_error_errno(err, errno, "cannot write to the directory of the checkpoint");
+        return fdio_write(fd, place->name, strlen(place->name), -1, "to the directory of the checkpoint", err);
+}
+
 /* CRIU's images to where the engine looks, the archive of the files out of there again: *ret_tar is its descriptor. */
 static int unpack(struct docker_restore *ctx, const struct docker_place *place, int *ret_tar, struct st_error **err) {
         char path[DOCKER_ROOT_PATH_MAX];
 
-        int r = st_restore_unpack(ctx->restore, docker_root_fd_path(place->fd, path), is_wanted, NULL, err);
+        int r = link_images(ctx, place, err);
+        if (r == 0)
+                r = st_restore_unpack(ctx->restore, docker_root_fd_path(place->fd, path), is_wanted, NULL, err);
+        if (r >= 0)
+                r = mark(place, err);
+        if (r < 0)
+                fdio_hint_full(place->fd, err);
         if (r < 0 || !ctx->has_files)
                 return r;
         int fd = openat(place->fd, DOCKER_SAVED_ROOTFS, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
@@ -296,19 +347,35 @@ static int start_once(struct docker_restore *ctx, const struct docker_place *pla
         return r;
 }
 
+/* As start_once(), again when the engine still has what another start from the same images has sent. */
+static int start_until_taken(struct docker_restore *ctx, const struct docker_place *place, struct st_error **err) {
+        for (unsigned tries = 1;; tries++) {
+                _cleanup_error_ struct st_error *error = NULL;
+
+                int r = start_once(ctx, place, &error);
+                if (r == 0)
+                        return 0;
+                if (!docker_collided(error) || tries == DOCKER_COLLISION_TRIES)
+                        return st_error_move(err, TAKE_PTR(error));
+                r = docker_collision_wait(ctx->restore->operation, tries, err);
+                if (r < 0)
+                        return r;
+        }
+}
+
 /*
- * As start_once(), with the memory set aside if that was asked for and can be. When the start fails then it is tried
- * again in the ordinary way: so --fast never makes a restore fail.
+ * As start_until_taken(), with the memory set aside if that was asked for and can be. When the start fails then it is
+ * tried again in the ordinary way: so --fast never makes a restore fail.
  */
 static int start_either(struct docker_restore *ctx, const struct docker_place *place, struct st_error **err) {
         _cleanup_error_ struct st_error *refusal = NULL;
         int r;
 
         if (!ctx->fast)
-                return start_once(ctx, place, err);
+                return start_until_taken(ctx, place, err);
         r = docker_pages_set_aside(ctx, place, &refusal);
         if (r == 0)
-                r = start_once(ctx, place, &refusal);
+                r = start_until_taken(ctx, place, &refusal);
         if (r == 0 || r == -EBUSY || docker_networks_no_addresses(refusal)) {
                 st_error_move(err, TAKE_PTR(refusal));
                 return r;
@@ -316,7 +383,7 @@ static int start_either(struct docker_restore *ctx, const struct docker_place *p
         st_restore_message(ctx->restore, "not the fast way: %s", st_error_message(refusal));
         ctx->fast = false;
         r = docker_pages_put_back(place, err);
-        return r < 0 ? r : start_once(ctx, place, err);
+        return r < 0 ? r : start_until_taken(ctx, place, err);
 }
 
 static int start(struct docker_restore *ctx, const struct docker_place *place, struct st_error **err) {

@@ -97,11 +97,23 @@ static bool is_program(int root_fd, const char *path) {
         return fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && (st.st_mode & 0111);
 }
 
-static char *path_of(const char *environment, size_t size) {
+/* @param name with its = */
+static char *variable_of(const char *environment, size_t size, const char *name, const char *otherwise) {
         for (const char *p = environment; p < environment + size; p += strlen(p) + 1)
-                if (strncmp(p, "PATH=", 5) == 0)
-                        return strdup(p + 5);
-        return strdup(DEFAULT_PATH);
+                if (strncmp(p, name, strlen(name)) == 0 && p[strlen(name)])
+                        return strdup(p + strlen(name));
+        return strdup(otherwise);
+}
+
+char *docker_shim_temporary(pid_t pid) {
+        _cleanup_free_ char *environment = NULL;
+        char proc[64];
+        size_t size = 0;
+
+        snprintf(proc, sizeof(proc), "/proc/%d/environ", (int)pid);
+        if (read_small(AT_FDCWD, proc, &environment, &size) < 0)
+                size = 0;
+        return variable_of(environment, size, "TMPDIR=", "/tmp");
 }
 
 int docker_shim_look_up(pid_t pid, const char *program, char **ret, char **ret_path) {
@@ -120,7 +132,7 @@ int docker_shim_look_up(pid_t pid, const char *program, char **ret, char **ret_p
         root = open(proc, O_PATH | O_DIRECTORY | O_CLOEXEC);
         if (root < 0)
                 return errno == ENOENT ? -ESRCH : -errno;
-        path = path_of(environment, size);
+        path = variable_of(environment, size, "PATH=", DEFAULT_PATH);
         dirs = path ? strdup(path) : NULL;
         if (!dirs)
                 return -ENOMEM;

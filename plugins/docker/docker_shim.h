@@ -29,6 +29,9 @@ int docker_shim_open(pid_t shim);
  */
 int docker_shim_look_up(pid_t pid, const char *program, char **ret, char **ret_path);
 
+/** The directory for a process's temporary files, as its environment says: TMPDIR or /tmp. To be freed. */
+char *docker_shim_temporary(pid_t pid);
+
 /** Which runc the shim calls, and where that keeps its state: "runc", "/run/docker/runtime-runc/moby"; to be freed. */
 int docker_shim_runc(int shim_fd, char **ret_binary, char **ret_root, struct st_error **err);
 

@@ -16,6 +16,7 @@
 #include <stasis/log.h>
 
 #include "../common/cleanup.h"
+#include "docker_collision.h"
 #include "docker_root.h"
 #include "docker_saved.h"
 #include "docker_shim.h"
@@ -91,7 +92,9 @@ static int run(void *userdata, struct st_error **err) {
 }
 
 int docker_shot_start(struct docker_shot *shot, struct st_error **err) {
-        shot->started = time(NULL);
+        /* As the times of files: one that was written before has none that is later. */
+        (void)clock_gettime(CLOCK_REALTIME_COARSE, &shot->started);
+        shot->collided = false;
         return docker_firm_start(run, shot, &shot->firm, err);
 }
 
@@ -128,6 +131,12 @@ void docker_shot_abandon(struct docker_shot *shot) {
         }
 }
 
+/* Is it of this shot? The log of one that failed before is still there. */
+static bool is_of(const struct docker_shot *shot, const struct timespec *time) {
+        return time->tv_sec > shot->started.tv_sec ||
+               (time->tv_sec == shot->started.tv_sec && time->tv_nsec >= shot->started.tv_nsec);
+}
+
 /* Hands CRIU's log of a run by the engine to the one place where logs are explained. */
 static int explain_failure(const struct docker_shot *shot, struct st_error *error, struct st_error **err) {
         const char *work = st_operation_work_dir(shot->dump->operation);
@@ -135,12 +144,13 @@ static int explain_failure(const struct docker_shot *shot, struct st_error *erro
                                            ? openat(shot->target->shim_fd, DOCKER_SHIM_CRIU_LOG, O_RDONLY | O_CLOEXEC)
                                            : -EBADF;
         _cleanup_close_ int to = -EBADF;
-        _cleanup_free_ char *path = NULL;
+        _cleanup_free_ char *path = NULL, *temporary = NULL;
         struct stat st;
         char data[16384];
         ssize_t n;
+        int r;
 
-        if (from < 0 || !work || fstat(from, &st) < 0 || !S_ISREG(st.st_mode) || st.st_mtime < shot->started)
+        if (from < 0 || !work || fstat(from, &st) < 0 || !S_ISREG(st.st_mode) || !is_of(shot, &st.st_mtim))
                 return st_error_move(err, error);
         if (asprintf(&path, "%s/dump.log", work) < 0) {
                 path = NULL;
@@ -151,7 +161,11 @@ static int explain_failure(const struct docker_shot *shot, struct st_error *erro
                 if (fdio_write(to, data, (size_t)n, -1, "CRIU's log", NULL) < 0)
                         break;
         st_error_free(error);
-        return st_dump_criu_failed(shot->dump, work, EXITED_WITH_1, err);
+        r = st_dump_criu_failed(shot->dump, work, EXITED_WITH_1, err);
+        temporary = r == -ENOSPC ? docker_shim_temporary(shot->target->shim) : NULL;
+        return temporary ? st_error_wrap(err, "%s is full, the TMPDIR of the engine's containerd, which CRIU writes to",
+                                         temporary)
+                         : r;
 }
 
 static int explain_fast(const struct docker_shot *shot, struct st_error *error, struct st_error **err) {
@@ -253,6 +267,7 @@ int docker_shot_finish(struct docker_shot *shot, struct st_error **err) {
                 return r;
         r = docker_firm_end(shot->firm, &error);
         shot->firm = NULL;
+        shot->collided = r < 0 && docker_collided(error);
         if (r < 0)
                 r = shot->runc ? explain_fast(shot, error, err) : explain_failure(shot, error, err);
         else

@@ -8,6 +8,7 @@
  */
 
 #include <stdbool.h>
+#include <time.h>
 
 #include <stasis/dump.h>
 
@@ -25,13 +26,15 @@ struct docker_shot {
         char *runc, *runc_root, *path; /* --fast: the program, its state, its PATH; NULL: by the engine */
         struct docker_firm *firm;      /* runs now; NULL: not started, or its end was seen */
         int status;                    /* of the runc of --fast, as waitpid(2) */
-        long long started;             /* seconds since 1970 */
+        struct timespec started;       /* CLOCK_REALTIME_COARSE */
+        bool collided;                 /* it failed in a way that is worth another try: docker_collision.h */
 };
 
 /** Before the pause: who will do it, and where the images will come to. Says in the answer why --fast is not. */
 int docker_shot_prepare(struct docker_shot *shot, struct st_dump *dump, const struct docker_target *target,
                         const char *directory, struct st_error **err);
 
+/** May be called again after docker_shot_finish() failed. */
 int docker_shot_start(struct docker_shot *shot, struct st_error **err);
 
 /**

@@ -3,7 +3,10 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+
+#include "../common/cleanup.h"
 
 /*
  * What this client was written for: checkpoints came with 1.25; up to 1.51 (Docker 28.3) nothing of what is used
@@ -33,6 +36,29 @@ static int errno_of(long status) {
         }
 }
 
+/*
+ * "… write /tmp/ctrd-checkpoint123/pages-1.img: no space left on device: unknown": the engine copies a checkpoint
+ * several times, to places that nobody has heard of.
+ */
+static int full(const char *message, const char *reason, struct st_error **err) {
+        size_t end = (size_t)(reason - message), begin;
+        int r = st_error_set(err, ENOSPC, "%s", message);
+
+        while (end > 0 && (message[end - 1] == ' ' || message[end - 1] == ':'))
+                end--;
+        for (begin = end; begin > 0 && message[begin - 1] != ' ';)
+                begin--;
+        while (end > begin + 1 && message[end - 1] != '/') /* the directory says enough */
+                end--;
+        if (message[begin] == '/')
+                st_error_hint(
+                        err,
+                        "free space in the file system of %.*s; the engine copies a checkpoint to its data and to "
+                        "TMPDIR of its containerd, which can be set where dockerd is started",
+                        (int)(end - begin), message + begin);
+        return r;
+}
+
 /* The engine's "message"; proxies answer in HTML, which nobody wants to read in an error. */
 static int failed(long status, const char *body, size_t size, struct st_error **err) {
         json_t *answer = size > 0 ? json_loadb(body, size, 0, NULL) : NULL;
@@ -43,7 +69,10 @@ static int failed(long status, const char *body, size_t size, struct st_error **
                 size_t n = strlen(message);
                 while (n > 0 && (message[n - 1] == '\n' || message[n - 1] == ' '))
                         n--;
-                r = st_error_set(err, errno_of(status), "%.*s", (int)(n < MESSAGE_MAX ? n : MESSAGE_MAX), message);
+                _cleanup_free_ char *text = strndup(message, n < MESSAGE_MAX ? n : MESSAGE_MAX);
+                const char *reason = text ? strstr(text, "no space left on device") : NULL;
+                r = reason ? full(text, reason, err)
+                           : st_error_set(err, errno_of(status), "%s", text ? text : "out of memory");
         } else
                 r = st_error_set(err, errno_of(status), "HTTP status %ld without a reason", status);
         json_decref(answer);

@@ -4,7 +4,9 @@
 #include <errno.h>
 #include <limits.h>
 #include <poll.h>
+#include <stdio.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 int fdio_check(int cancel_fd, struct st_error **err) {
@@ -12,6 +14,26 @@ int fdio_check(int cancel_fd, struct st_error **err) {
         if (cancel_fd >= 0 && poll(&cancel, 1, 0) > 0)
                 return st_error_set(err, ECANCELED, "cancelled");
         return 0;
+}
+
+void fdio_hint_full(int fd, struct st_error **err) {
+        int number = err ? st_error_number(*err) : 0;
+        char link[64], path[PATH_MAX];
+        struct statvfs vfs;
+
+        if (number != -ENOSPC && number != -EDQUOT)
+                return;
+        snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+        ssize_t n = readlink(link, path, sizeof(path) - 1);
+        if (n <= 0 || fstatvfs(fd, &vfs) < 0)
+                return;
+        path[n] = 0;
+        if (vfs.f_files > 0 && vfs.f_favail == 0)
+                st_error_hint(err, "the file system of %s has no inodes left: remove files there", path);
+        else
+                st_error_hint(err, "free space in the file system of %s: %llu MiB of %llu MiB are left", path,
+                              (unsigned long long)vfs.f_bavail * vfs.f_frsize >> 20,
+                              (unsigned long long)vfs.f_blocks * vfs.f_frsize >> 20);
 }
 
 static int wait_for(int fd, short events, int cancel_fd, const char *what, struct st_error **err) {
@@ -39,8 +61,11 @@ int fdio_write(int fd, const void *data, size_t size, int cancel_fd, const char 
                 ssize_t n = write(fd, p, step(fd, size));
                 if (n < 0 && (errno == EINTR || errno == EAGAIN))
                         continue;
-                if (n < 0)
-                        return st_error_errno(err, errno, "cannot write %s", what);
+                if (n < 0) {
+                        r = st_error_errno(err, errno, "cannot write %s", what);
+                        fdio_hint_full(fd, err);
+                        return r;
+                }
                 p += n;
                 size -= (size_t)n;
         }

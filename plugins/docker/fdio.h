@@ -20,3 +20,9 @@ int fdio_write(int fd, const void *data, size_t size, int cancel_fd, const char 
 
 /** Reads what there is, at most size. @return the number of bytes, 0 at the end */
 ssize_t fdio_read(int fd, void *data, size_t size, int cancel_fd, const char *what, struct st_error **err);
+
+/**
+ * To an error that says that a file system is full (ENOSPC, EDQUOT): the hint which one it is, by a descriptor on it.
+ * No-op with another error.
+ */
+void fdio_hint_full(int fd, struct st_error **err);

@@ -220,8 +220,11 @@ static int write_at(struct loader *loader, int fd, const char *data, size_t size
                 ssize_t n = pwrite(fd, data, size, at);
                 if (n < 0 && errno == EINTR)
                         continue;
-                if (n <= 0)
-                        return st_error_errno(err, n < 0 ? errno : EIO, "cannot write \"%s\"", loader->path);
+                if (n <= 0) {
+                        int r = st_error_errno(err, n < 0 ? errno : EIO, "cannot write \"%s\"", loader->path);
+                        fdio_hint_full(fd, err);
+                        return r;
+                }
                 data += n;
                 size -= (size_t)n;
                 at += n;

@@ -133,24 +133,10 @@ static void write_pid_file(const struct runc_plan *plan) {
                 (void)fclose(file);
 }
 
-/** The files are the bundle's, which is not ours: they are neither recorded nor put back. */
-static int check_files(const struct runc_plan *plan, struct st_error **err) {
-        const char *how = plan->restore->req->files;
-
-        if (isempty(how))
-                return 0;
-        st_error_set(err, EOPNOTSUPP, "--files=%s: the files of a container of %s are used as they are in its bundle",
-                     how, runc_engine.name);
-        st_error_hint(err, "leave it out, and put them back as they were at the dump yourself");
-        return -EOPNOTSUPP;
-}
-
 static int run(struct runc_plan *plan, struct st_error **err) {
         bool check = plan->restore->req->has_check && plan->restore->req->check;
         int r = runc_check_criu(err);
 
-        if (r >= 0)
-                r = check_files(plan, err);
         if (r >= 0)
                 r = runc_check_options(plan->restore->given, true, err);
         if (r >= 0)

@@ -138,6 +138,18 @@ static const struct st_cleanup runc_cleaner = { runc_cleanup };
 static const struct st_health_check runc_check_list[] = { { RUNC_TYPE, runc_check_program } };
 static const struct st_health_checks runc_checks = { ELEMENTSOF(runc_check_list), runc_check_list };
 
+/* The files are the bundle's, which is not ours: neither recorded nor put back. CRIU's options: runc_options.c. */
+static const char *const runc_dump_options[] = { "criu", NULL };
+static const char *const runc_restored_options[] = {
+        "criu", "out", "attach", "files=keep", "files=rollback,keep", NULL
+};
+static const struct st_handler_options runc_handler_options = {
+        .dump = runc_dump_options,
+        .restore = runc_restored_options,
+        .hint = "leave it out: the files of a container of " RUNC_TYPE
+                " are used as they are in its bundle",
+};
+
 static const struct st_features runc_features = {
         .size = sizeof(struct st_features),
         ST_FEATURE(dump_command, runc_dump_command),
@@ -158,4 +170,5 @@ static const struct st_features runc_features = {
         ST_FEATURE(cleanup, runc_cleaner),
         ST_FEATURE(query_handler, runc_query_handler),
         ST_FEATURE(health_checks, runc_checks),
+        ST_FEATURE(handler_options, runc_handler_options),
 };

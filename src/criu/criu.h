@@ -43,17 +43,26 @@ static inline void criu_binary_freep(struct criu_binary **binary) {
         *binary = criu_binary_free(*binary);
 }
 
+/** A dump whose memory is copied by stasis: what CRIU gets for that. image/grab.h */
+struct criu_grab {
+        int socket;         /* where CRIU finds its page server */
+        const char *parent; /* directory of what it takes for the parent checkpoint, absolute */
+        const char *kdat;   /* path of its cache of what the kernel can */
+};
+
 /** One run of CRIU, streaming its images (docs/architecture.md, "Capture"). */
 struct criu_run {
         const struct criu_binary *binary;
         enum criu_operation operation;
         const Criu__CriuOpts *options;
         const char *work_dir;       /* images directory, work directory, log and statistics: all here */
-        const char *images_dir;     /* restore: where the images are; NULL: they are streamed */
+        const char *images_dir;     /* where the images are, or are made by a dump that grabs; NULL: streamed */
+        const struct criu_grab *grab; /* dump; NULL: all is streamed */
         pid_t pid;                  /* of the dump's target */
         bool leave_running;         /* dump */
         bool leave_stopped;         /* both */
         const char *action_script;  /* NULL: none */
+        bool lazy_pages;            /* restore: memory comes from whoever listens at lazy-pages.socket in work_dir */
         const char *pid_file;       /* restore: where CRIU writes the root's PID; NULL: none */
         const struct spawn_fd *fds; /* restore: descriptors to hand over; their --inherit-fd keys are in `options` */
         size_t n_fds;

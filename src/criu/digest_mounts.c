@@ -71,6 +71,7 @@ static const struct digest_row rows[] = {
           .more = "A tmpfs within the process's own mount namespace is part of the checkpoint; CRIU has tar "
                   "pack it." },
         { .patterns = { "Can't dump tmpfs content", "Can't restore tmpfs content" },
+          .rank = DIGEST_CONSEQUENCE, /* of what tar says, which may be that a disk is full */
           .id = "tmpfs",
           .title = "A tmpfs cannot be packed",
           .cause = "the content of a tmpfs could not be packed or unpacked",

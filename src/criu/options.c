@@ -365,6 +365,26 @@ int criu_options_to_argv(const Criu__CriuOpts *options, enum criu_operation oper
         return 0;
 }
 
+void criu_options_list(const Criu__CriuOpts *options, enum criu_operation operation, struct strv *fields) {
+        const ProtobufCMessageDescriptor *descriptor = &criu__criu_opts__descriptor;
+
+        for (unsigned i = 0; i < descriptor->n_fields; i++) {
+                const ProtobufCFieldDescriptor *field = &descriptor->fields[i];
+                const struct criu_option *row = criu_option_find(field->name);
+                bool zero = field->label != PROTOBUF_C_LABEL_REPEATED &&
+                            (field->type == PROTOBUF_C_TYPE_UINT32 || field->type == PROTOBUF_C_TYPE_INT32) &&
+                            *(const uint32_t *)member(options, field->offset) == 0;
+
+                if (!is_set(options, field) || zero)
+                        continue;
+                /* Of those that are not CRIU's to know this one is the caller's. */
+                if (row && row->kind == CRIU_LEFT_OUT && !streq(row->field, "leave_stopped"))
+                        continue;
+                if (!row || (row->operations & operation))
+                        strv_add(fields, field->name);
+        }
+}
+
 /* The name of a field, with its dashes made underscores; malloc'ed. */
 static char *field_name(const char *name) {
         char *field = xstrdup(name);

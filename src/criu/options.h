@@ -30,6 +30,12 @@ int criu_options_from_json(Criu__CriuOpts *options, const char *json, struct st_
 /** What of `from` is set (scalars present, lists not empty) replaces what `to` has. */
 int criu_options_merge(Criu__CriuOpts *to, const Criu__CriuOpts *from, struct st_error **err);
 
+/**
+ * Appends the fields that are set and mean something to the operation, but for those that stasis itself decides. A
+ * number that is 0 and a bool that is false count as not set.
+ */
+void criu_options_list(const Criu__CriuOpts *options, enum criu_operation operation, struct strv *fields);
+
 /** Is this a boolean option, one that may be forced off? Accepts - for _. @return the field's name or NULL */
 const char *criu_options_boolean(const char *name);
 

@@ -10,8 +10,12 @@
 #include "base/path.h"
 #include "criu/criu.h"
 #include "criu/environment.h"
+#include "supervisor/grab_protocol.h"
 
 #define LOG_LEVEL 4
+
+/* The number of CRIU's descriptor of its page server. */
+#define PAGE_SERVER_FD 9
 
 static const char *log_name(enum criu_operation operation) {
         return operation == CRIU_DUMP ? "dump.log" : "restore.log";
@@ -39,9 +43,17 @@ static int build_argv(const struct criu_run *run, struct strv *argv, struct st_e
                 /* Of the two the last one wins: a stopped process is not a running one. */
                 if (run->leave_running && !run->leave_stopped)
                         strv_add(argv, "--leave-running");
+                if (run->grab) {
+                        strv_add(argv, "--page-server");
+                        strv_addf(argv, "--ps-socket=%d", PAGE_SERVER_FD);
+                        strv_add(argv, "--track-mem");
+                        strv_addf(argv, "--prev-images-dir=%s", run->grab->parent);
+                }
         } else {
                 strv_add(argv, "--restore-detached");
                 strv_add(argv, "--restore-sibling");
+                if (run->lazy_pages)
+                        strv_add(argv, "--lazy-pages");
                 if (run->pid_file)
                         strv_addf(argv, "--pidfile=%s", run->pid_file);
         }
@@ -70,13 +82,8 @@ static bool can_read_limits(void) {
                (data[CAP_TO_INDEX(CAP_SYS_RESOURCE)].effective & CAP_TO_MASK(CAP_SYS_RESOURCE));
 }
 
-void criu_environment_limits(struct strv *environment, bool through) {
-        _cleanup_free_ char *library = path_libexec("stasis-limits.so");
-
-        if (can_read_limits() || access(library, R_OK) < 0)
-                return;
-        if (through)
-                strv_add(environment, "STASIS_LIMITS_THROUGH=1");
+/* Has a library of ours loaded before what others have asked for. */
+static void add_library(struct strv *environment, const char *library) {
         for (size_t i = 0; i < environment->n; i++) {
                 const char *others = text_after(environment->items[i], "LD_PRELOAD=");
 
@@ -90,6 +97,23 @@ void criu_environment_limits(struct strv *environment, bool through) {
         strv_addf(environment, "LD_PRELOAD=%s", library);
 }
 
+void criu_environment_limits(struct strv *environment, bool through) {
+        _cleanup_free_ char *library = path_libexec("stasis-limits.so");
+
+        if (can_read_limits() || access(library, R_OK) < 0)
+                return;
+        if (through)
+                strv_add(environment, "STASIS_LIMITS_THROUGH=1");
+        add_library(environment, library);
+}
+
+static void add_grab(struct strv *environment, const struct criu_grab *grab) {
+        _cleanup_free_ char *library = path_libexec("stasis-grab.so");
+
+        strv_addf(environment, GRAB_KDAT_VARIABLE "=%s", grab->kdat);
+        add_library(environment, library);
+}
+
 static bool number_taken(const struct criu_run *run, int number) {
         for (size_t i = 0; i < run->n_fds; i++)
                 if (run->fds[i].number == number)
@@ -99,11 +123,13 @@ static bool number_taken(const struct criu_run *run, int number) {
 
 /* What CRIU gets: its descriptors to inherit, the log as stdout and stderr, the lock. @return malloc'ed */
 static struct spawn_fd *build_fds(const struct criu_run *run, int log_fd, size_t *ret_n) {
-        struct spawn_fd *fds = xcalloc(run->n_fds + 3, sizeof(*fds));
+        struct spawn_fd *fds = xcalloc(run->n_fds + 4, sizeof(*fds));
         size_t n = 0;
 
         for (size_t i = 0; i < run->n_fds; i++)
                 fds[n++] = run->fds[i];
+        if (run->grab)
+                fds[n++] = (struct spawn_fd){ .fd = run->grab->socket, .number = PAGE_SERVER_FD };
         for (int number = STDOUT_FILENO; number <= STDERR_FILENO; number++)
                 if (!number_taken(run, number))
                         fds[n++] = (struct spawn_fd){ .fd = log_fd, .number = number };
@@ -158,6 +184,8 @@ pid_t criu_start(const struct criu_run *run, int *ret_pidfd, struct st_error **e
         criu_environment(run->environment, &environment);
         if (run->operation == CRIU_DUMP)
                 criu_environment_limits(&environment, false);
+        if (run->grab)
+                add_grab(&environment, run->grab);
 
         /* CRIU truncates it when it opens its log: until then its complaints go here, and stay when it never does. */
         log_fd = open(log, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);

@@ -10,6 +10,9 @@
 # /proc/$DOCKER_PID/root/etc/criu/runc.conf. Memory, pids, … of its containers lie in the cgroup $DOCKER_CGROUP.
 # shellcheck shell=bash
 
+# shellcheck source=tests/system/cgroup.bash
+source "${BASH_SOURCE[0]%/*}/cgroup.bash"
+
 # docker_start [--bridge] [--redis] [--packages DIRECTORY] [--] [DOCKERD-OPTION…]
 # --bridge: a network namespace of its own with docker0, user-defined networks are possible; --redis: also the image
 # redis:1; --packages: the engine unpacked there by dpkg -x, with the libraries it needs (libc6, …).
@@ -189,21 +192,13 @@ docker_links() {
 
 # The PIDs that belong to the engine: those in its cgroups, and those that name its directory (containerd, shims).
 docker_processes() {
-        local pid
-        : "${DOCKER_DIR:?}" "${DOCKER_CGROUP:?}"
-        {
-                cat /sys/fs/cgroup"$DOCKER_CGROUP"/*/cgroup.procs /sys/fs/cgroup/*"$DOCKER_CGROUP"/*/cgroup.procs
-                grep -lsaF "$DOCKER_DIR/" /proc/[0-9]*/cmdline | sed 's,/proc/\([0-9]*\)/.*,\1,'
-        } 2>/dev/null | sort -un | while read -r pid; do
-                if [ "$pid" != "$BASHPID" ] && alive "$pid"; then echo "$pid"; fi
-        done
+        cgroup_processes "${DOCKER_CGROUP:?}" "${DOCKER_DIR:?}/"
 }
 
 docker_kill_containers() {
         local cgroup pid
+        cgroup_thaw "$DOCKER_CGROUP"
         for cgroup in /sys/fs/cgroup/*"$DOCKER_CGROUP"/*/ /sys/fs/cgroup"$DOCKER_CGROUP"/*/; do
-                [ ! -e "$cgroup/freezer.state" ] || echo THAWED >"$cgroup/freezer.state"
-                [ ! -e "$cgroup/cgroup.freeze" ] || echo 0 >"$cgroup/cgroup.freeze"
                 [ -e "$cgroup/cgroup.procs" ] || continue
                 while read -r pid; do
                         kill -KILL "$pid" || true
@@ -213,23 +208,8 @@ docker_kill_containers() {
 
 # Namespaces and mounts go with the last process in them.
 docker_kill_rest() {
-        local i pid left
         kill -KILL "$DOCKER_PID" 2>/dev/null || true
-        for ((i = 0; i < 100; i++)); do
-                left=$(docker_processes)
-                [ -n "$left" ] || break
-                for pid in $left; do
-                        kill -KILL "$pid" 2>/dev/null || true
-                done
-                sleep 0.05
-        done
+        kill_until_gone docker_processes || true
 }
 
-docker_remove_cgroups() {
-        local cgroup
-        for cgroup in /sys/fs/cgroup/*"$DOCKER_CGROUP" /sys/fs/cgroup"$DOCKER_CGROUP"; do
-                [ -d "$cgroup" ] || continue
-                # A cgroup is busy until the zombies in it are reaped.
-                wait_for "find $cgroup -depth -type d -exec rmdir {} + ; [ ! -e $cgroup ]" 10 || true
-        done
-}
+docker_remove_cgroups() { cgroup_remove "$DOCKER_CGROUP" || true; }

@@ -391,6 +391,80 @@ for path in sys.stdin.buffer.read().split(b"\0")[:-1]:
         diff -a "$T/before" "$T/after"
 }
 
+# A way to the engine, on which so many checkpoints and starts from one end as they do when containerd has not let go of
+# what another has sent: a checkpoint once CRIU has done its work, a start before. Each failure is a line of its output.
+colliding() { # colliding TIMES
+        cat >"$T/way.py" <<'END'
+import socket, sys, threading
+left = {b"/checkpoints ": int(sys.argv[3]), b"/start?checkpoint=": int(sys.argv[3])}
+text = b'{"message":"failed to upload checkpoint to containerd: commit failed: content sha256:c859: already exists"}'
+answer = b"HTTP/1.1 500 Internal Server Error\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (len(text), text)
+def carry(source, target):
+    while data := source.recv(65536):
+        target.sendall(data)
+    target.shutdown(socket.SHUT_WR)
+def connect():
+    engine = socket.socket(socket.AF_UNIX)
+    engine.connect(sys.argv[2])
+    return engine
+def serve(client):
+    engine = connect()
+    threading.Thread(target=carry, args=(engine, client), daemon=True).start()
+    while data := client.recv(65536):
+        line = data.split(b"\r\n")[0]
+        which = [key for key in left if line.startswith(b"POST ") and key in line and left[key] > 0]
+        if not which:
+            engine.sendall(data)
+            continue
+        left[which[0]] -= 1
+        if which[0] == b"/checkpoints ":
+            done = connect()
+            done.sendall(data)
+            while b"\r\n\r\n" not in data[-4:] and b"}" not in data[-1:]:
+                data = client.recv(65536)
+                done.sendall(data)
+            done.recv(65536)
+        print(line.decode(), flush=True)
+        client.sendall(answer)
+    engine.close()
+server = socket.socket(socket.AF_UNIX)
+server.bind(sys.argv[1])
+server.listen(16)
+while True:
+    threading.Thread(target=serve, args=(server.accept()[0],), daemon=True).start()
+END
+        python3 "$T/way.py" "$T/way" "$DOCKER_SOCK" "$1" >"$T/collisions" 3>&- &
+        client=$!
+        wait_for "[ -S $T/way ]"
+}
+
+@test "the engine has not let go of an earlier checkpoint: it is tried again" {
+        colliding 2
+        docker_run collides >/dev/null
+        docker_goes_on collides 5
+        save collides --host "unix://$T/way"
+        docker_goes_on collides
+        [ "$(wc -l <"$T/collisions")" = 2 ]
+        kill "$client"
+        rm "$T/way"
+        colliding 2
+        save collides --host "unix://$T/way" --stop
+        [ "$(docker_get collides .State.Status)" = exited ]
+        back collides --host "unix://$T/way"
+        docker_goes_on collides
+        agrees collides
+        [ "$(grep -c "/checkpoints " "$T/collisions") $(grep -c "/start?" "$T/collisions")" = "2 2" ]
+        kill "$client"
+        rm "$T/way"
+        # A program of the user's has run at the end of the first freeze: there is no second one without it.
+        colliding 1
+        run ! "$STASIS" dump docker collides --no-server --dir "$T/ckpt" --host "unix://$T/way" --hook post-thaw=/bin/true 3>&-
+        [[ "$output" == *"content sha256:"*"already exists"* ]]
+        docker_goes_on collides
+        [ "$(wc -l <"$T/collisions")" = 1 ]
+        nothing_placed
+}
+
 @test "what cannot be is refused before anything is touched: running, name, network, image" {
         docker_api POST /networks/create '{"Name": "net1", "IPAM": {"Config": [{"Subnet": "10.201.7.0/24", "Gateway": "10.201.7.1"}]}}'
         docker_image second:1 /bin/busybox

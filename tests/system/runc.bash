@@ -7,6 +7,9 @@
 #   teardown() { runc_cleanup; end_test; }
 # shellcheck shell=bash disable=SC2153 # T is set by common.bash
 
+# shellcheck source=tests/system/cgroup.bash
+source "${BASH_SOURCE[0]%/*}/cgroup.bash"
+
 # Sets $RUNC_ROOT (for runc --root), and $STASIS to one that works in the mount and UTS namespace of the test, where
 # runc finds a private /run and /etc: write /etc/criu/runc.conf there by runc_inside.
 runc_start() {
@@ -31,6 +34,15 @@ runc_start() {
 # runc_inside COMMAND…: in the namespaces of the test.
 runc_inside() {
         nsenter --target "$RUNC_HOLDER" --mount --uts --wdns="$PWD" -- "$@"
+}
+
+# runc_plugins NAME…: has stasis load these from a directory that is the test's own, in its /run. Plugins load only from
+# below directories that nobody but root can change.
+runc_plugins() {
+        export STASIS_PLUGINS_LIB_DIR=/run/plugins
+        set -- "${@/#/$STASIS_BUILD/plugins/stasis-}"
+        runc_inside mkdir "$STASIS_PLUGINS_LIB_DIR"
+        runc_inside install -m 644 "${@/%/.so}" "$STASIS_PLUGINS_LIB_DIR/"
 }
 
 # runc_do ARGUMENT…: runc there, with the test's root, and with no stream of ours that a checkpoint would meet.
@@ -102,21 +114,12 @@ runc_goes_on() {
 
 # Ends all containers of the test, whatever state they are in, and proves that nothing is left of them. May be repeated.
 runc_cleanup() {
-        local left pid i
+        local left=""
         [ -n "${RUNC_HOLDER:-}" ] || return 0
-        for ((i = 0; i < 100; i++)); do
-                left=$(runc_processes)
-                [ -n "$left" ] || break
-                for pid in $left; do
-                        kill -KILL "$pid" 2>/dev/null || true
-                done
-                sleep 0.05
-        done
+        kill_until_gone runc_processes || left+=$(runc_processes)
         kill -KILL "$RUNC_HOLDER" 2>/dev/null || true
         wait_for "! alive $RUNC_HOLDER"
-        for i in /sys/fs/cgroup/*"$RUNC_CGROUP" /sys/fs/cgroup"$RUNC_CGROUP"; do
-                [ ! -d "$i" ] || wait_for "find $i -depth -type d -exec rmdir {} + ; [ ! -e $i ]" 10 || left+=" $i"
-        done
+        cgroup_remove "$RUNC_CGROUP" || left+=" cgroup $RUNC_CGROUP"
         left+=$(grep -E "$T/(runc|etc)|criu\.cgyard" /proc/self/mountinfo || true)
         [ "$(uname -n)" = "$RUNC_HOSTNAME" ] || left+=" hostname $(uname -n)"
         [ -z "$left" ] || { echo "left by runc: $left" >&2; return 1; }
@@ -124,16 +127,6 @@ runc_cleanup() {
 
 # The PIDs in the cgroups of the test's containers, thawed; and of what names the test's root of runc.
 runc_processes() {
-        local cgroup pid
-        : "${T:?}" "${RUNC_CGROUP:?}"
-        for cgroup in /sys/fs/cgroup/*"$RUNC_CGROUP"/*/ /sys/fs/cgroup"$RUNC_CGROUP"/*/; do
-                [ ! -e "$cgroup/freezer.state" ] || echo THAWED >"$cgroup/freezer.state"
-                [ ! -e "$cgroup/cgroup.freeze" ] || echo 0 >"$cgroup/cgroup.freeze"
-        done 2>/dev/null
-        {
-                cat /sys/fs/cgroup/*"$RUNC_CGROUP"/*/cgroup.procs /sys/fs/cgroup"$RUNC_CGROUP"/*/cgroup.procs
-                grep -lsaF "$T/runc" /proc/[0-9]*/cmdline | sed 's,/proc/\([0-9]*\)/.*,\1,'
-        } 2>/dev/null | sort -un | while read -r pid; do
-                if [ "$pid" != "$BASHPID" ] && alive "$pid"; then echo "$pid"; fi
-        done
+        cgroup_thaw "${RUNC_CGROUP:?}"
+        cgroup_processes "$RUNC_CGROUP" "${T:?}/runc"
 }

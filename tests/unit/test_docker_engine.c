@@ -241,6 +241,7 @@ static void test_errors(void **state) {
         json_t *reply;
         start((const char *const[]){ VERSION, FAILED("404 Not Found", "{\"message\":\"No such container: x\\n\"}"),
                                      FAILED("500 Oops", "<html>Bad Gateway</html>"),
+                                     FAILED("500 Oops", "{\"message\":\"write /t/c1/p.img: no space left on device\"}"),
                                      FAILED("409 Conflict", "{\"message\":\"in use\"}"), NULL });
         _cleanup_engine_ struct engine *engine = client(-1);
         int r = engine_container_inspect(engine, "x", &reply, &error);
@@ -248,6 +249,9 @@ static void test_errors(void **state) {
         error = NULL;
         r = engine_container_inspect(engine, "x", &reply, &error);
         failed(r, EIO, error, server.address, "HTTP status 500 without a reason");
+        error = NULL;
+        r = engine_container_pause(engine, "x", &error);
+        failed(r, ENOSPC, error, "write /t/c1/p.img: no space left", "free space in the file system of /t/c1/;");
         error = NULL;
         r = engine_container_pause(engine, "x", &error);
         failed(r, EBUSY, error, server.address, "in use");
