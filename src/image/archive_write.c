@@ -16,6 +16,7 @@
 #include "image/codec.h"
 #include "image/formats.h"
 #include "image/layout.h"
+#include "image/podman.h"
 #include "image/tar.h"
 #include "image/threads.h"
 
@@ -84,11 +85,20 @@ static int encode_padding(struct part *part, uint64_t size, struct st_error **er
         return encode(part, zeros, tar_padding(size), err);
 }
 
+/** A piece's name in the archive, malloc'ed; NULL: it does not belong there. */
+static char *name_of(const struct archiving *archiving, const struct piece *piece) {
+        const struct writing *writing = archiving->writing;
+        return writing->options->podman ? podman_path(writing->files[piece->entry]->name)
+                                        : layout_piece_name(&writing->manifest, piece);
+}
+
 static int encode_piece(struct part *part, const struct piece *piece, struct st_error **err) {
         struct writing *writing = part->archiving->writing;
         const struct store_file *file = writing->files[piece->entry];
         _cleanup_(store_reader_clear) struct store_reader reader = { .store = writing->store, .file = file };
-        _cleanup_free_ char *name = layout_piece_name(&writing->manifest, piece);
+        _cleanup_free_ char *name = name_of(part->archiving, piece);
+        if (!name)
+                return 0;
         int r = encode_header(part, name, piece->size, err);
         store_seek(&reader, piece->offset);
         for (uint64_t left = piece->size; left > 0 && r >= 0;) {
@@ -111,7 +121,8 @@ static int encode_all(struct part *part, struct st_error **err) {
         const struct archiving *archiving = part->archiving;
         const struct codec *codec = archiving->codec;
         int r = 0;
-        if (part->number == 0) {
+        bool podman = archiving->writing->options->podman;
+        if (part->number == 0 && !podman) {
                 r = encode_header(part, IMAGE_MANIFEST, archiving->manifest_size, err);
                 if (r == 0)
                         r = encode(part, archiving->manifest, archiving->manifest_size, err);
@@ -125,7 +136,7 @@ static int encode_all(struct part *part, struct st_error **err) {
                 r = encode(part, end, sizeof(end), err);
         if (r == 0)
                 r = codec->finish(part->encoder, err);
-        if (r < 0)
+        if (r < 0 || podman)
                 return r;
         uint8_t payload[FOOTER_PAYLOAD], footer[FOOTER_MAX];
         footer_make(payload, part->written, hasher_finish(part->hasher));
@@ -137,11 +148,12 @@ static int encode_all(struct part *part, struct st_error **err) {
 /** Bytes of the tar. */
 static uint64_t tar_size(const struct archiving *archiving, unsigned number) {
         uint64_t total = 2 * TAR_BLOCK;
-        if (number == 0)
+        if (number == 0 && !archiving->writing->options->podman)
                 total += TAR_BLOCK + archiving->manifest_size + tar_padding(archiving->manifest_size);
         for (size_t i = 0; i < archiving->layout.n; i++) {
                 const struct piece *piece = &archiving->layout.pieces[i];
-                if (piece->part == number)
+                _cleanup_free_ char *name = name_of(archiving, piece);
+                if (piece->part == number && name)
                         total += TAR_BLOCK + piece->size + tar_padding(piece->size);
         }
         return total;

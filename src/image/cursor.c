@@ -9,19 +9,21 @@
 #include "base/memory.h"
 #include "image/archive.h"
 #include "image/formats.h"
+#include "image/native_reader.h"
 #include "image/threads.h"
 
 #define PIECE ((size_t)256 << 10)
 
 struct cursor {
         struct image *image;
-        struct archive **archives; /* one for each part; NULL: a directory of files */
-        int fd;                    /* the file of a directory */
-        uint8_t *buffer;           /* of cursor_read_all() */
-        size_t entry;              /* the next one */
-        size_t piece;              /* of the layout, the next one */
-        uint64_t left;             /* of the piece or file */
-        unsigned part;             /* that it is in */
+        struct archive **archives;    /* one for each part; NULL: not archives */
+        struct native_reader *native; /* of a native image */
+        int fd;                       /* the file of a directory */
+        uint8_t *buffer;              /* of cursor_read_all() */
+        size_t entry;                 /* the next one */
+        size_t piece;                 /* of the layout, the next one */
+        uint64_t left;                /* of the piece or file */
+        unsigned part;                /* that it is in */
 };
 
 /** Opens an archive of the image, before its first file. */
@@ -50,6 +52,7 @@ struct cursor *cursor_free(struct cursor *cursor) {
         for (unsigned i = 0; cursor->archives && i < cursor->image->layout.parts; i++)
                 archive_free(cursor->archives[i]);
         free(cursor->archives);
+        native_reader_free(cursor->native);
         free(cursor->buffer);
         if (cursor->fd >= 0)
                 close(cursor->fd);
@@ -61,6 +64,8 @@ int cursor_new(struct image *image, struct cursor **ret, struct st_error **err) 
         _cleanup_(cursor_freep) struct cursor *cursor = NEW(struct cursor);
         cursor->image = image;
         cursor->fd = -EBADF;
+        if (image->native)
+                cursor->native = native_reader_new(image->native);
         if (image->codec) {
                 cursor->archives = xcalloc(image->layout.parts, sizeof(struct archive *));
                 for (unsigned i = 0; i < image->layout.parts; i++) {
@@ -73,11 +78,8 @@ int cursor_new(struct image *image, struct cursor **ret, struct st_error **err) 
         return 0;
 }
 
-int cursor_new_at(struct image *image, size_t index, struct cursor **ret, struct st_error **err) {
-        int r = cursor_new(image, ret, err);
-        if (r == 0)
-                (*ret)->entry = index;
-        return r;
+void cursor_go_to(struct cursor *cursor, size_t index) {
+        cursor->entry = index;
 }
 
 size_t cursor_position(const struct cursor *cursor) {
@@ -107,6 +109,9 @@ int cursor_next(struct cursor *cursor, const struct manifest_entry **ret, struct
                                 return r;
                 }
                 r = next_piece(cursor, err);
+        } else if (cursor->native) {
+                native_reader_begin(cursor->native, &image->native->index.files[cursor->entry]);
+                r = 0;
         } else {
                 if (cursor->fd >= 0)
                         close(cursor->fd);
@@ -133,7 +138,17 @@ static ssize_t read_file(struct cursor *cursor, void *buffer, size_t n, struct s
         return got;
 }
 
+static ssize_t read_native(struct cursor *cursor, void *buffer, size_t n, struct st_error **err) {
+        ssize_t got = native_reader_read(cursor->native, buffer, n, err);
+        if (got < 0)
+                st_error_wrap(err, "cannot read %s of %s", cursor->image->manifest.entries[cursor->entry - 1].name,
+                              cursor->image->path);
+        return got;
+}
+
 ssize_t cursor_read(struct cursor *cursor, void *buffer, size_t n, struct st_error **err) {
+        if (cursor->native)
+                return read_native(cursor, buffer, n, err);
         if (!cursor->archives)
                 return read_file(cursor, buffer, n, err);
         while (cursor->left == 0) {
@@ -153,7 +168,9 @@ int cursor_read_all(struct cursor *cursor,
                     int (*take)(void *userdata, const void *data, size_t n, struct st_error **err), void *userdata,
                     int cancel_fd, struct st_error **err) {
         const struct manifest_entry *entry = &cursor->image->manifest.entries[cursor->entry - 1];
-        _cleanup_(hasher_freep) struct hasher *hasher = cursor->image->verified ? hasher_new() : NULL;
+        /* What frames hold is checked as they are read. */
+        bool hashed = cursor->image->verified && !cursor->native;
+        _cleanup_(hasher_freep) struct hasher *hasher = hashed ? hasher_new() : NULL;
         if (!cursor->buffer && !(cursor->buffer = malloc(PIECE)))
                 return st_error_errno(err, ENOMEM, "cannot read %s of %s", entry->name, cursor->image->path);
         ssize_t n;

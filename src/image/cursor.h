@@ -20,8 +20,8 @@ struct cursor;
 /** Stands before the first file. The image must outlive it. @return 0 or a negative errno with err */
 int cursor_new(struct image *image, struct cursor **ret, struct st_error **err);
 
-/** The same before the index-th file, of a directory of files only: an archive has to be read from its beginning. */
-int cursor_new_at(struct image *image, size_t index, struct cursor **ret, struct st_error **err);
+/** Makes cursor_next() go to the index-th file; not of archives: these have to be read from their beginning. */
+void cursor_go_to(struct cursor *cursor, size_t index);
 
 /** @return NULL */
 struct cursor *cursor_free(struct cursor *cursor);

@@ -16,6 +16,7 @@
 
 #include "base/cleanup.h"
 #include "base/memory.h"
+#include "image/native_feed.h"
 #include "image/serving.h"
 #include "image/threads.h"
 
@@ -27,6 +28,15 @@
 #define BLOCK ((size_t)128 << 10)
 #define RING_BLOCKS (PIPE_SIZE / BLOCK + 4)
 #define RING (RING_BLOCKS * BLOCK)
+/**
+ * A native image: memory for frames that are decoded ahead, of the first file that is fed and of each one beside it,
+ * and how many threads decode for the first; the others, of trees of processes, have one each.
+ */
+#define AHEAD ((uint64_t)32 << 20)
+#define AHEAD_BESIDE ((uint64_t)6 << 20)
+#define DECODERS_MOST 8
+/** Runs of pages shorter than this are copied into a block: most of a frame would be lent for few pages. */
+#define LEND ((size_t)32 << 10)
 /** After a stop, or when CRIU has ended: how long a pipe that nobody reads is waited for, milliseconds. */
 #define PATIENCE_MS 1000
 
@@ -39,6 +49,8 @@ struct feeder {
         uint64_t capacity;           /* of the pipe, bytes */
         bool full_seen;              /* the pipe was full with no more bytes than that */
         struct hasher *hasher;
+        struct native_feed *native; /* of a native image; NULL: none */
+        size_t taking;              /* bytes of it that were looked at, and pushed since */
         uint8_t *ring;
         size_t blocks;                   /* of the ring that were used, counted on */
         uint64_t ring_ends[RING_BLOCKS]; /* for each block the position behind its bytes */
@@ -167,6 +179,55 @@ static ssize_t read_block(struct feeder *feeder, int fd, off_t offset, uint64_t 
         return (ssize_t)have;
 }
 
+/** Copies short runs one after another into a block of the ring. @return bytes, or a negative errno */
+static ssize_t gather(struct feeder *feeder, const uint8_t *piece, size_t n, const uint8_t **ret,
+                      struct st_error **err) {
+        int number = take_block(feeder);
+        if (number < 0)
+                return number == -EPIPE ? number
+                                        : st_error_errno(err, number, "cannot serve %s", feeder->source.entry->name);
+        uint8_t *block = feeder->ring + (size_t)number * BLOCK;
+        size_t have = 0;
+        while (n > 0 && n < LEND && n <= BLOCK - have) {
+                memcpy(block + have, piece, n);
+                have += n;
+                native_feed_take(feeder->native, n, 0);
+                n = native_feed_ready(feeder->native, BLOCK, &piece);
+        }
+        feeder->ring_ends[number] = feeder->position + have;
+        *ret = block;
+        return (ssize_t)have;
+}
+
+/** The next bytes of a native image's file: lent out of a decoded frame, or copied. */
+static ssize_t read_native(struct feeder *feeder, const uint8_t **ret, struct st_error **err) {
+        struct serve *serve = feeder->serve;
+        const struct manifest_entry *entry = feeder->source.entry;
+        if (feeder->taking > 0)
+                native_feed_take(feeder->native, feeder->taking, feeder->pages ? feeder->position : 0);
+        feeder->taking = 0;
+        for (;;) {
+                infer_consumed(feeder);
+                if (!feeder->full_seen)
+                        look_at_pipe(feeder);
+                native_feed_consumed(feeder->native, feeder->consumed);
+                ssize_t n = native_feed_peek(feeder->native, BLOCK, ret, err);
+                if (n == 0)
+                        return image_damaged(serve->image, entry->name, "is shorter than it should be", err);
+                if (n > 0 && feeder->pages && (size_t)n < LEND)
+                        return gather(feeder, *ret, (size_t)n, ret, err);
+                if (n > 0)
+                        feeder->taking = (size_t)n;
+                else if (n != -EAGAIN)
+                        st_error_wrap(err, "cannot read %s of %s", entry->name, serve->image->path);
+                if (n != -EAGAIN)
+                        return n;
+                if (atomic_load(&serve->finishing) || (feeder->pages && serve_stopped(serve)))
+                        return -ECANCELED;
+                look_at_pipe(feeder); /* what is lent may be what the decoders wait for */
+        }
+}
+
 /** Finds the next bytes of a file in the store; with the lock held. @return the extent they are in; NULL: none yet */
 static const struct store_extent *find_extent(struct feeder *feeder) {
         for (;;) {
@@ -263,6 +324,8 @@ static ssize_t next_piece(struct feeder *feeder, const uint8_t **ret, struct st_
         }
         if (source->fd >= 0)
                 return read_block(feeder, source->fd, (off_t)feeder->position, left, ret, err);
+        if (feeder->native)
+                return read_native(feeder, ret, err);
         return read_store(feeder, ret, err);
 }
 
@@ -307,6 +370,7 @@ static void feeder_free(struct feeder *feeder) {
         if (feeder->source.fd >= 0)
                 close(feeder->source.fd);
         free(feeder->source.data);
+        native_feed_free(feeder->native); /* what is lent to the pipe stays, as the ring does */
         if (feeder->ring)
                 munmap(feeder->ring, RING); /* what is still in the pipe stays until it was read */
         hasher_free(feeder->hasher);
@@ -354,11 +418,22 @@ static bool feed_at_once(struct feeder *feeder) {
         return true;
 }
 
+/** Begins decoding a native image's file. @return 0 or -errno */
+static int start_decoding(struct feeder *feeder, bool first) {
+        long cores = sysconf(_SC_NPROCESSORS_ONLN);
+        unsigned threads = first && cores > 1 ? (unsigned)cores : 1;
+        return native_feed_new(feeder->serve->image->native, feeder->source.file,
+                               threads < DECODERS_MOST ? threads : DECODERS_MOST, first ? AHEAD : AHEAD_BESIDE,
+                               &feeder->native);
+}
+
 static void start_thread(struct serve *serve, struct feeder *feeder) {
         pthread_mutex_lock(&serve->lock);
-        serve->n_feeding++;
+        bool first = serve->n_feeding++ == 0;
         pthread_mutex_unlock(&serve->lock);
-        int r = threads_start(&feeder->thread, feeder_thread, feeder);
+        int r = feeder->source.file ? start_decoding(feeder, first) : 0;
+        if (r == 0)
+                r = threads_start(&feeder->thread, feeder_thread, feeder);
         if (r < 0) {
                 struct st_error *error = NULL;
                 pthread_mutex_lock(&serve->lock);
@@ -394,7 +469,7 @@ void feed_start(struct serve *serve, int pipe_fd, struct feed_source *source) {
         } else {
                 int capacity = streamer_grow_pipe(pipe_fd, PIPE_SIZE);
                 feeder->capacity = capacity > 0 ? (uint64_t)capacity : PIPE_SIZE;
-                if (serve->store) {
+                if (serve->store && !feeder->source.file) {
                         const struct manifest_entry *entry = feeder->source.entry;
                         feeder->arrival = feeder->releasing = serve_arrival(serve, entry);
                         feeder->last = serve_arrival(serve, entry + 1) - 1;

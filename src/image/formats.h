@@ -11,12 +11,20 @@
 #include "image/image.h"
 #include "image/layout.h"
 #include "image/manifest.h"
+#include "image/native.h"
 
 /** A file that was replaced or added in memory. */
 struct image_override {
         struct manifest_entry entry; /* its name is owned */
         void *data;                  /* owned */
         bool replaced;               /* the manifest has a file of this name */
+};
+
+/** What is served of a file of pages of a native image. */
+struct image_selection {
+        struct manifest_entry entry; /* the name is the manifest's */
+        struct native_file file;     /* the runs are owned; n may be 0 */
+        bool selected;
 };
 
 /** An archive of a checkpoint. */
@@ -40,20 +48,30 @@ struct image {
         char **cached;            /* for each entry its content, NULL: not in memory */
         uint64_t n_cached;        /* bytes of them */
 
+        /* Of a native image; its files are the manifest's, in the same order. NULL: it is none. */
+        struct native *native;
+        struct image_selection *selections; /* of image_select_pages(), one for each entry; NULL: none */
+
         struct image_override **overrides;
         size_t n_overrides, room_overrides;
 };
 
+struct native_encoder;
+
 /** A checkpoint on its way to the disk. */
 struct writing {
-        const struct store *store;
+        struct store *store;
+        struct image_write copy; /* of the options, when it was begun early */
         const struct image_write *options;
+        int fd;                         /* what stands at the hidden path; -EBADF: nothing yet */
+        struct native_encoder *encoder; /* of a native image; holds the parent until all is over */
         struct store_file **files; /* in the order of the manifest and the archive */
         size_t n_files;
         struct manifest manifest; /* hashes are set by writing_hash() */
         pthread_mutex_t lock;     /* of done and told */
         uint64_t done, told;
         atomic_bool failed; /* in a thread: the others need not go on */
+        atomic_bool silent; /* the store is still filled: no progress */
 };
 
 /** Between two pieces: counts what was written, tells progress. @return 0 or -ECANCELED with err */
@@ -72,6 +90,7 @@ int writing_failed(const struct writing *writing, int number, struct st_error **
  */
 int none_write(struct writing *writing, int fd, struct st_error **err);
 int archive_write(struct writing *writing, int fd, struct st_error **err);
+int native_write(struct writing *writing, int fd, struct st_error **err);
 
 /** Opens a directory: image->fd is it already. */
 int none_open(struct image *image, struct st_error **err);
@@ -86,6 +105,15 @@ int none_open_file(struct image *image, const struct manifest_entry *entry, stru
 /** @return NULL: the file is as in the checkpoint */
 const struct image_override *image_find_override(const struct image *image, const char *name);
 void image_clear_overrides(struct image *image);
+
+/** What is served of a file of a native image: by image_select_pages(), else all of it. */
+const struct native_file *image_native_file(const struct image *image, const struct manifest_entry *entry);
+/** The same with the length of that; of any image. */
+const struct manifest_entry *image_served_entry(const struct image *image, const struct manifest_entry *entry);
+void image_clear_selections(struct image *image);
+
+/** Reads all frames that the image needs, and the page digests, on all cores. @return 0; -EBADMSG; -ECANCELED */
+int image_verify_native(struct image *image, int cancel_fd, struct st_error **err);
 
 /** Lists the files of an archive that is not ours into the image, reading it to its end. */
 int foreign_open(struct image *image, struct archive *archive, struct st_error **err);

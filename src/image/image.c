@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/io.h"
 #include "base/memory.h"
 #include "base/path.h"
 #include "base/text.h"
@@ -18,14 +19,19 @@
 #include "image/cursor.h"
 #include "image/formats.h"
 
+#define NATIVE_SUFFIX ".stasis"
+/** Bytes of all files of a checkpoint together; as much a manifest takes for each. */
+#define TOTAL_MAX (UINT64_C(1) << 60)
+#define ATTEMPTS 5
+
 const char *image_format_name(enum image_format format) {
         const struct codec *codec = codec_of(format);
-        return codec ? codec->name : "none";
+        return codec ? codec->name : format == IMAGE_NATIVE ? "image" : "none";
 }
 
 const char *image_format_suffix(enum image_format format) {
         const struct codec *codec = codec_of(format);
-        return codec ? codec->suffix : "";
+        return codec ? codec->suffix : format == IMAGE_NATIVE ? NATIVE_SUFFIX : "";
 }
 
 int image_format_from_text(const char *text, enum image_format *ret, struct st_error **err) {
@@ -43,21 +49,26 @@ int image_format_from_text(const char *text, enum image_format *ret, struct st_e
 
 bool image_format_from_path(const char *path, enum image_format *ret) {
         const struct codec *codec = codec_by_suffix(path);
-        if (codec)
-                *ret = codec->format;
-        return codec != NULL;
+        bool native = text_ends_with(path, NATIVE_SUFFIX);
+        if (codec || native)
+                *ret = codec ? codec->format : IMAGE_NATIVE;
+        return codec || native;
 }
 
 char *image_known_suffixes(void) {
-        return codec_known_suffixes();
+        _cleanup_free_ char *codecs = codec_known_suffixes();
+        return xasprintf("%s, %s", NATIVE_SUFFIX, codecs);
 }
 
 int image_check_streams(enum image_format format, unsigned streams, struct st_error **err) {
         if (streams <= 1)
                 return 0;
-        if (format == IMAGE_NONE) {
-                st_error_set(err, EINVAL, "a checkpoint of the format none cannot be in several streams");
-                st_error_hint(err, "choose one of the archives: --compression tar, lz4, zstd, …");
+        if (!codec_of(format)) {
+                st_error_set(err, EINVAL, "a checkpoint of the format %s cannot be in several streams",
+                             image_format_name(format));
+                st_error_hint(err, format == IMAGE_NATIVE
+                                           ? "it is written and read by all cores as it is"
+                                           : "choose one of the archives: --compression tar, lz4, zstd, …");
                 return -EINVAL;
         }
         if (streams > IMAGE_STREAMS_MAX)
@@ -107,6 +118,8 @@ struct image *image_free(struct image *image) {
         }
         free(image->parts);
         layout_clear(&image->layout);
+        image_clear_selections(image);
+        native_free(image->native);
         if (image->fd >= 0)
                 close(image->fd);
         manifest_clear(&image->manifest);
@@ -220,7 +233,7 @@ static int check_part(struct image *image, unsigned number, struct st_error **er
 static char *find_first(const struct image *image) {
         for (enum image_format f = 0; f < IMAGE_FORMAT_COUNT; f++) {
                 _cleanup_free_ char *name = layout_part_name(0, image_format_suffix(f));
-                if (f != IMAGE_NONE && faccessat(image->fd, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+                if (codec_of(f) && faccessat(image->fd, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
                         return TAKE_PTR(name);
         }
         return NULL;
@@ -262,8 +275,38 @@ static int open_directory(struct image *image, struct st_error **err) {
         return first ? open_streams(image, first, err) : none_open(image, err);
 }
 
+/** Does a file begin as a native image does? */
+static bool is_native(int fd) {
+        uint8_t head[NATIVE_HEADER];
+        ssize_t n = io_read_at(fd, head, sizeof(head), 0);
+        return n > 0 && native_recognise(head, (size_t)n);
+}
+
+static int open_native(struct image *image, struct st_error **err) {
+        image->format = image->manifest.format = IMAGE_NATIVE;
+        image->verified = true;
+        int r = native_open(image->path, image->fd, &image->native, err);
+        if (r < 0)
+                return r;
+        if (image->native->index.n_files == 0)
+                return st_error_set(err, EINVAL, "not a checkpoint: %s has no files", image->path);
+        for (uint32_t i = 0; i < image->native->index.n_files; i++) {
+                const struct native_file *file = &image->native->index.files[i];
+                if (!path_is_name(file->name))
+                        return st_error_set(err, EBADMSG,
+                                            "%s is damaged: the name of its file %" PRIu32 " is not valid", image->path,
+                                            i);
+                if (file->size > TOTAL_MAX - image->manifest.total)
+                        return image_damaged(image, file->name, "is too large", err);
+                manifest_add(&image->manifest, file->name, file->size, (struct hash){ 0 });
+        }
+        return manifest_index(&image->manifest, err);
+}
+
 static int open_file(struct image *image, uint64_t size, struct st_error **err) {
         const struct codec *named = codec_by_suffix(image->path);
+        if (is_native(image->fd))
+                return open_native(image, err);
         image->codec = archive_recognise(image->fd);
         if (image->codec) {
                 image->format = image->codec->format;
@@ -273,11 +316,14 @@ static int open_file(struct image *image, uint64_t size, struct st_error **err) 
                 return size == 0 ? st_error_set(err, EBADMSG, "%s is damaged: it is empty", image->path)
                                  : st_error_set(err, EBADMSG, "%s is damaged: it does not begin as %s does",
                                                 image->path, named->what);
+        if (text_ends_with(image->path, NATIVE_SUFFIX))
+                return st_error_set(err, EBADMSG, "%s is damaged: it %s", image->path,
+                                    size == 0 ? "is empty" : "does not begin as a native image does");
         const char *what = size == 0 ? "empty" : guess(image->fd);
         return st_error_set(err, EINVAL, "not a checkpoint: %s is %s", image->path, what ? what : "of no known format");
 }
 
-int image_open(const char *path, struct image **ret, struct st_error **err) {
+static int open_once(const char *path, struct image **ret, struct st_error **err) {
         _cleanup_(image_freep) struct image *image = NEW(struct image);
         struct stat st;
         image->path = xstrdup(path);
@@ -299,4 +345,18 @@ int image_open(const char *path, struct image **ret, struct st_error **err) {
                 return r;
         *ret = TAKE_PTR(image);
         return 0;
+}
+
+int image_open(const char *path, struct image **ret, struct st_error **err) {
+        /* A native image may be exchanged for one that is as good, and needs less of others. */
+        for (int i = 1;; i++) {
+                struct st_error *error = NULL;
+                int r = open_once(path, ret, &error);
+                if (r >= 0 || r != -ESTALE || i == ATTEMPTS) {
+                        if (r < 0)
+                                st_error_move(err, error);
+                        return r;
+                }
+                st_error_free(error);
+        }
 }

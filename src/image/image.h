@@ -4,7 +4,8 @@
 /*
  * Checkpoints on disk. Formats: `none` (a directory, which plain `criu restore` accepts too), `tar`, and the same
  * compressed (codec.h), which tar and the tool of the codec read. In streams, a checkpoint is a directory of several
- * such archives. Every format carries a manifest: length and XXH3-128 of each file, itself checksummed.
+ * such archives. These carry a manifest: length and XXH3-128 of each file, itself checksummed. And `image`, the native
+ * image (docs/image-format.md), which has an index instead.
  */
 
 #include <stdbool.h>
@@ -13,12 +14,22 @@
 
 #include <stasis/error.h>
 
+#include "image/native_format.h"
 #include "image/store.h"
 
-enum image_format { IMAGE_NONE, IMAGE_TAR, IMAGE_GZIP, IMAGE_LZ4, IMAGE_ZLIB, IMAGE_ZSTD, IMAGE_FORMAT_COUNT };
+enum image_format {
+        IMAGE_NONE,
+        IMAGE_TAR,
+        IMAGE_GZIP,
+        IMAGE_LZ4,
+        IMAGE_ZLIB,
+        IMAGE_ZSTD,
+        IMAGE_NATIVE,
+        IMAGE_FORMAT_COUNT,
+};
 
 /** All names, as the choices of an option. */
-#define IMAGE_FORMATS "none|tar|gzip|lz4|zlib|zstd"
+#define IMAGE_FORMATS "none|tar|gzip|lz4|zlib|zstd|image"
 
 /** "none", "tar", …. @return 0, -EINVAL naming the formats there are */
 int image_format_from_text(const char *text, enum image_format *ret, struct st_error **err);
@@ -49,7 +60,11 @@ struct image_write {
         unsigned streams;        /* 0, 1: one file; more: a directory of so many archives, written at the same time */
         const char *destination; /* final path, suffix included; must not exist */
         const char *partial;     /* the hidden path it is written to first, in the same directory */
+        enum native_codec codec; /* of the frames of IMAGE_NATIVE */
+        const char *parent;      /* a native image whose pages IMAGE_NATIVE refers to; NULL: none */
+        unsigned threads;        /* that encode IMAGE_NATIVE; 0: as many as cores */
         bool in_place;           /* `none`: partial is there: made by partial_make(), with the files that are on disk */
+        bool podman;             /* an archive as Podman has them (podman.h): without manifest and footer */
         uid_t uid;               /* owner; 0600 and 0700 */
         gid_t gid;
         int cancel_fd; /* polls readable: stop, remove the partial, -ECANCELED; -EBADF: none */
@@ -60,8 +75,16 @@ struct image_write {
 /**
  * Writes a store as a checkpoint: encoded to `partial`, manifest, fsync, renamed to `destination` (never over something
  * that exists: -EEXIST), directory fsync'ed. On failure the partial is removed and nothing stands under the final name.
+ * A native image uses up the store: it cannot be written a second time.
  */
 int image_write(struct store *store, const struct image_write *options, struct st_error **err);
+
+/**
+ * Prepares image_write() of a native image, with the same options, before its store is filled: the parent is read, and
+ * when the store's budget is spent, encoding begins, so that nothing is spilled. Other formats: does nothing. What was
+ * made is removed by store_free() when image_write() is never called. What the options point to must outlive the store.
+ */
+int image_write_early(struct store *store, const struct image_write *options, struct st_error **err);
 
 /** The hidden path for a destination: DIR/.NAME.partial-ID; malloc'ed. */
 char *image_partial_path(const char *destination, const char *id);
@@ -93,6 +116,10 @@ unsigned image_streams(const struct image *image);
 bool image_verified(const struct image *image);
 /** Sum of the lengths of its files, bytes. */
 uint64_t image_size(const struct image *image);
+/** How many other images a native image needs, which hold pages of it: its ancestors, the parent first. Others: 0. */
+size_t image_ancestor_count(const struct image *image);
+/** Where one of them was found; owned by the image. */
+const char *image_ancestor_path(const struct image *image, size_t index);
 
 /** Reads one small file (≤ 16 MiB) of the checkpoint, verified; malloc'ed, NUL behind it. -ENOENT: there is none. */
 int image_read(struct image *image, const char *name, char **ret, size_t *ret_size, struct st_error **err);
@@ -138,3 +165,18 @@ int image_copy_to_fd(struct image *image, const char *name, int fd, struct st_er
  * @return 0; -EINVAL: `name` is no file name
  */
 int image_override(struct image *image, const char *name, void *data, size_t size, struct st_error **err);
+
+/** Pages of memory in a row: of a file of pages, counted from 0. */
+struct image_page_range {
+        uint64_t first, count; /* pages of 4096 bytes; count at least 1 */
+};
+
+/**
+ * From now on serving gives of a file of pages only these ranges, one after another: what is left of it when the rest
+ * gets to its place in another way. Native images only; not after serve_start(). All else still gives the whole file.
+ *
+ * @param ranges ascending, not overlapping; copied
+ * @return 0; -ENOENT: no such file of pages; -EINVAL: no such pages; -EOPNOTSUPP: not a native image
+ */
+int image_select_pages(struct image *image, const char *name, const struct image_page_range *ranges, size_t n,
+                       struct st_error **err);

@@ -88,10 +88,14 @@ int image_seek(struct image *image, const struct manifest_entry *entry, const ch
                         *ret = image->cached[entry - image->manifest.entries];
                 return r;
         }
-        image->cursor = cursor_free(image->cursor);
-        r = cursor_new_at(image, (size_t)(entry - image->manifest.entries), &image->cursor, err);
-        if (r == 0)
+        if (!image->native) /* a native one's has the frames in memory that the next file may lie in */
+                image->cursor = cursor_free(image->cursor);
+        if (!image->cursor)
+                r = cursor_new(image, &image->cursor, err);
+        if (r == 0) {
+                cursor_go_to(image->cursor, (size_t)(entry - image->manifest.entries));
                 r = cursor_next(image->cursor, &entry, err);
+        }
         return r < 0 ? r : 0;
 }
 

@@ -39,6 +39,8 @@ int image_load(struct image *image, struct store *store, int cancel_fd, struct s
 int image_verify(struct image *image, int cancel_fd, struct st_error **err) {
         if (image->format == IMAGE_NONE)
                 return none_verify(image, cancel_fd, err); /* by two threads */
+        if (image->native)
+                return image_verify_native(image, cancel_fd, err);
         _cleanup_(cursor_freep) struct cursor *cursor = NULL;
         const struct manifest_entry *entry;
         int r = cursor_new(image, &cursor, err);

@@ -28,7 +28,7 @@ char *image_partial_path(const char *destination, const char *id) {
 }
 
 /** An id has hexadecimal digits and dashes only; what else is made under such a name is no checkpoint. */
-static bool is_partial(const char *name) {
+bool partial_is_name(const char *name) {
         const char *at = NULL;
         for (const char *next = name; name[0] == '.' && (next = strstr(next, MARK)); next++)
                 at = next;
@@ -73,21 +73,22 @@ int partial_make(const struct image_write *options, bool directory) {
         }
 }
 
-static void clean_one(const char *directory, int dir_fd, const char *name, uid_t uid) {
+static bool clean_one(const char *directory, int dir_fd, const char *name, uid_t uid) {
         _cleanup_close_ int fd = openat(dir_fd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
         _cleanup_free_ char *path = path_join(directory, name);
         struct stat st;
         if (fd < 0 || fstat(fd, &st) < 0 || (!S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode)) ||
             (st.st_uid != geteuid() && st.st_uid != uid))
-                return;
-        if (flock(fd, LOCK_EX | LOCK_NB) == 0 && is_at(fd, dir_fd, name))
-                (void)io_remove_tree(path);
+                return false;
+        return flock(fd, LOCK_EX | LOCK_NB) == 0 && is_at(fd, dir_fd, name) && io_remove_tree(path) >= 0;
 }
 
-void partial_clean(const char *directory, uid_t uid) {
+size_t partial_clean(const char *directory, uid_t uid) {
         _cleanup_closedir_ DIR *dir = opendir(directory);
         const struct dirent *entry;
+        size_t n = 0;
         while (dir && (entry = readdir(dir)))
-                if (is_partial(entry->d_name))
-                        clean_one(directory, dirfd(dir), entry->d_name, uid);
+                if (partial_is_name(entry->d_name))
+                        n += clean_one(directory, dirfd(dir), entry->d_name, uid);
+        return n;
 }

@@ -8,6 +8,7 @@
  */
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <sys/types.h>
 
 struct image_write;
@@ -20,5 +21,12 @@ struct image_write;
  */
 int partial_make(const struct image_write *options, bool directory);
 
-/** Removes what crashed writers have left in a directory, as far as it belongs to us or to that user. */
-void partial_clean(const char *directory, uid_t uid);
+/**
+ * Removes what crashed writers have left in a directory, as far as it belongs to us or to that user.
+ *
+ * @return how many were removed
+ */
+size_t partial_clean(const char *directory, uid_t uid);
+
+/** Is it such a hidden name? */
+bool partial_is_name(const char *name);

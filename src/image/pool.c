@@ -34,7 +34,8 @@ struct store_pool {
         uint64_t budget, mapped;
         struct region *regions;
         size_t n_regions, room_regions;
-        size_t current; /* the first region that is not used up */
+        size_t current;       /* the first region that is not used up */
+        pthread_mutex_t lock; /* of what was given back */
         struct chunk *given;
         size_t n_given, room_given;
 };
@@ -42,6 +43,7 @@ struct store_pool {
 struct store_pool *pool_new(uint64_t budget) {
         struct store_pool *pool = NEW(struct store_pool);
         pool->budget = budget / PAGE * PAGE;
+        pthread_mutex_init(&pool->lock, NULL);
         return pool;
 }
 
@@ -52,6 +54,7 @@ struct store_pool *pool_free(struct store_pool *pool) {
                 munmap(pool->regions[i].base, pool->regions[i].size);
         free(pool->regions);
         free(pool->given);
+        pthread_mutex_destroy(&pool->lock);
         free(pool);
         return NULL;
 }
@@ -128,16 +131,24 @@ void pool_warm(struct store_pool *pool, uint64_t bytes) {
                 touch(&second);
 }
 
+static uint8_t *take_given(struct store_pool *pool, size_t *ret_room) {
+        struct chunk chunk = { NULL, 0 };
+        pthread_mutex_lock(&pool->lock);
+        if (pool->n_given > 0)
+                chunk = pool->given[--pool->n_given];
+        pthread_mutex_unlock(&pool->lock);
+        *ret_room = chunk.room;
+        return chunk.data;
+}
+
 uint8_t *pool_take(struct store_pool *pool, size_t want, size_t *ret_room) {
         if (want > POOL_CHUNK_MAX)
                 want = POOL_CHUNK_MAX;
         want = want < PAGE ? PAGE : (want + PAGE - 1) / PAGE * PAGE;
 
-        if (pool->n_given > 0) {
-                struct chunk chunk = pool->given[--pool->n_given];
-                *ret_room = chunk.room;
-                return chunk.data;
-        }
+        uint8_t *given = take_given(pool, ret_room);
+        if (given)
+                return given;
         while (pool->current < pool->n_regions &&
                pool->regions[pool->current].used == pool->regions[pool->current].size)
                 pool->current++;
@@ -152,6 +163,13 @@ uint8_t *pool_take(struct store_pool *pool, size_t want, size_t *ret_room) {
 }
 
 void pool_give(struct store_pool *pool, uint8_t *chunk, size_t room) {
+        pthread_mutex_lock(&pool->lock);
         GROW(pool->given, pool->n_given, pool->room_given);
         pool->given[pool->n_given++] = (struct chunk){ chunk, room };
+        pthread_mutex_unlock(&pool->lock);
+}
+
+void pool_discard(struct store_pool *pool, uint8_t *chunk, size_t room) {
+        (void)madvise(chunk, room, MADV_DONTNEED);
+        pool_give(pool, chunk, room);
 }

@@ -3,7 +3,7 @@
 
 /*
  * The memory of a store: large regions, warm when asked for before anything was frozen, cut into chunks of whole pages.
- * Not locked: one thread at a time.
+ * Chunks may be given back by any thread; all else is one thread's at a time.
  */
 
 #include <stddef.h>
@@ -31,5 +31,8 @@ void pool_warm(struct store_pool *pool, uint64_t bytes);
  */
 uint8_t *pool_take(struct store_pool *pool, size_t want, size_t *ret_room);
 
-/** Gives a chunk back to be taken again. */
+/** Gives a chunk back to be taken again. Any thread. */
 void pool_give(struct store_pool *pool, uint8_t *chunk, size_t room);
+
+/** The same, and its memory goes back to the machine: it will hardly be taken again. Any thread. */
+void pool_discard(struct store_pool *pool, uint8_t *chunk, size_t room);

@@ -101,6 +101,13 @@ int serve_wait_sealed(struct serve *serve) {
         return sealed ? 0 : -ECANCELED;
 }
 
+void serve_seal(struct serve *serve) {
+        pthread_mutex_lock(&serve->lock);
+        serve->n_unsealed--;
+        pthread_cond_broadcast(&serve->changed);
+        pthread_mutex_unlock(&serve->lock);
+}
+
 /** Looks at all files of a directory but pages, which CRIU always asks for; others it may not. */
 static void *sealer_thread(void *userdata) {
         struct serve *serve = userdata;
@@ -117,10 +124,7 @@ static void *sealer_thread(void *userdata) {
                 serve_fail(serve, error);
         if (r < 0)
                 return NULL;
-        pthread_mutex_lock(&serve->lock);
-        serve->n_unsealed--;
-        pthread_cond_broadcast(&serve->changed);
-        pthread_mutex_unlock(&serve->lock);
+        serve_seal(serve);
         return NULL;
 }
 
@@ -224,8 +228,9 @@ static int answer(struct serve *serve, const char *name, struct st_error **err) 
         if (override)
                 source.data = copy_override(override);
         else if (source.entry)
-                r = serve->store ? prepare_from_archive(serve, &source, err)
-                                 : prepare_from_directory(serve, &source, err);
+                r = serve->reader  ? serve_prepare_native(serve, &source, err)
+                    : serve->store ? prepare_from_archive(serve, &source, err)
+                                   : prepare_from_directory(serve, &source, err);
         if (r < 0)
                 return r;
         r = streamer_reply(&serve->streamer, source.entry != NULL);
@@ -310,6 +315,7 @@ static struct serve *serve_free(struct serve *serve) {
         free(serve->arrivals);
         free(serve->unpackers);
         store_free(serve->store);
+        native_reader_free(serve->reader);
         st_error_free(serve->error);
         pthread_cond_destroy(&serve->changed);
         pthread_mutex_destroy(&serve->lock);
@@ -331,7 +337,7 @@ static int start_threads(struct serve *serve) {
         if (r < 0)
                 return r;
         if (serve->n_unsealed > 0 && !serve->store) {
-                r = threads_start(&serve->sealer, sealer_thread, serve);
+                r = threads_start(&serve->sealer, serve->reader ? serve_native_sealer : sealer_thread, serve);
                 serve->sealing = r == 0;
         }
         for (unsigned i = 0; serve->store && i < serve->image->layout.parts && r == 0; i++) {
@@ -365,7 +371,10 @@ int serve_start(struct image *image, const char *work_dir, uint64_t budget, cons
         int r = image_check(image, err);
         if (r < 0)
                 return r;
-        if (image->format != IMAGE_NONE) {
+        if (image->native) {
+                serve->reader = native_reader_new(image->native);
+                serve->n_unsealed = 1;
+        } else if (image->codec) {
                 serve->store = store_new(budget, spill_dir);
                 serve->arrivals = xcalloc(image->layout.n, sizeof(*serve->arrivals));
                 serve->unpackers = xcalloc(image->layout.parts, sizeof(*serve->unpackers));

@@ -8,6 +8,7 @@
 #include <stdbool.h>
 
 #include "image/formats.h"
+#include "image/native_reader.h"
 #include "image/serve.h"
 #include "image/streamer.h"
 
@@ -53,8 +54,10 @@ struct serve {
         bool gone;                      /* the connection has ended: no file will be asked for any more */
         unsigned n_unsealed;            /* archives, or a directory's thread, that have not found all to be right yet */
 
-        pthread_t sealer; /* a directory's thread that verifies what CRIU may not ask for */
+        pthread_t sealer; /* verifies what CRIU may not ask for; of directories and native images */
         bool sealing;     /* it was started */
+
+        struct native_reader *reader; /* a native image's; of the connection's thread */
 
         /* An archive's. */
         struct store *store; /* NULL: served from a directory */
@@ -82,7 +85,7 @@ int serve_wait_sealed(struct serve *serve);
 /** Is it the last file? Then its end is kept back until all is known to be right, see serve_wait_sealed(). */
 static inline bool serve_is_last(const struct serve *serve, const struct manifest_entry *entry) {
         const struct manifest *manifest = &serve->image->manifest;
-        return entry == &manifest->entries[manifest->n - 1];
+        return entry == image_served_entry(serve->image, &manifest->entries[manifest->n - 1]);
 }
 
 /** The first piece of a file on its way; the others follow it. */
@@ -98,12 +101,24 @@ static inline bool serve_stopped(const struct serve *serve) {
 /** The thread that unpacks an archive into the store; userdata is a struct unpacker. */
 void *unpack_thread(void *userdata);
 
+/** All is known to be right but for what is still to be fed: the last file may be fed to its end. */
+void serve_seal(struct serve *serve);
+
+/** The sealer of a native image: looks at all data frames, and at the digests of pages. */
+void *serve_native_sealer(void *userdata);
+
+struct feed_source;
+
+/** Makes a file of a native image ready: what is not pages is checked as a whole. @return 0; -ECANCELED; -errno */
+int serve_prepare_native(struct serve *serve, struct feed_source *source, struct st_error **err);
+
 /** Where the bytes of a file come from. */
 struct feed_source {
         const struct manifest_entry *entry;
-        int fd;        /* of a directory's file, taken; -EBADF: none */
-        uint8_t *data; /* all of a small file, taken; NULL: none */
-        bool verify;   /* hash on the way, hold back the last block */
+        const struct native_file *file; /* of a native image, fed frame by frame; NULL: none */
+        int fd;                         /* of a directory's file, taken; -EBADF: none */
+        uint8_t *data;                  /* all of a small file, taken; NULL: none */
+        bool verify;                    /* hash on the way, hold back the last block */
 };
 
 /** Writes a file into CRIU's pipe: at once when it is small, else by a thread. Takes pipe and source. */

@@ -34,6 +34,8 @@ static int compare_names(const void *a, const void *b) {
 struct store *store_free(struct store *store) {
         if (!store)
                 return NULL;
+        if (store->relief.abandon)
+                store->relief.abandon(store->relief.userdata);
         for (size_t i = 0; i < store->n_files; i++) {
                 struct store_file *file = store->files[i];
                 tdelete(file, &store->names, compare_names);
@@ -128,11 +130,26 @@ void store_commit(struct store *store, struct store_file *file, size_t length) {
 
 void store_release(struct store *store, struct store_file *file, size_t index) {
         struct store_extent *extent = &file->extents[index];
-        if (!extent->data)
-                return;
-        pool_give(store->pool, extent->data, extent->room);
-        extent->data = NULL;
+        if (extent->data)
+                pool_give(store->pool, TAKE_PTR(extent->data), extent->room);
         extent->room = 0;
+}
+
+void store_discard(struct store *store, struct store_file *file, size_t index) {
+        struct store_extent *extent = &file->extents[index];
+        if (extent->data)
+                pool_discard(store->pool, TAKE_PTR(extent->data), extent->room);
+        extent->room = 0;
+        extent->given = true;
+}
+
+/** store_reserve(), with memory that comes back. @return 0: *ret is NULL when there is none; -errno with err */
+static int reserve(struct store *store, struct store_file *file, size_t want, uint8_t **ret, size_t *ret_room,
+                   struct st_error **err) {
+        int r = 1;
+        while (!(*ret = store_reserve(store, file, want, ret_room)) && r > 0 && store->relief.relieve)
+                r = store->relief.relieve(store->relief.userdata, err);
+        return r < 0 ? r : 0;
 }
 
 /** Opens the unnamed file for what does not fit into the budget. */
@@ -161,7 +178,7 @@ static int spill_failed(const struct store *store, int number, struct st_error *
 /** Books bytes that were written at the end of the spill file. */
 static void spilled(struct store *store, struct store_file *file, size_t length) {
         struct store_extent *last = file->n_extents > 0 ? &file->extents[file->n_extents - 1] : NULL;
-        if (last && !last->data && last->offset + (off_t)last->length == (off_t)store->spilled)
+        if (last && !last->data && !last->given && last->offset + (off_t)last->length == (off_t)store->spilled)
                 last->length += length;
         else
                 add_extent(file, (struct store_extent){ .offset = (off_t)store->spilled, .length = length });
@@ -190,7 +207,11 @@ int store_append(struct store *store, struct store_file *file, const void *data,
         const uint8_t *from = data;
         while (length > 0) {
                 size_t room;
-                uint8_t *to = store_reserve(store, file, length > file->size ? length : (size_t)file->size, &room);
+                uint8_t *to;
+                size_t want = length > file->size ? length : (size_t)file->size;
+                int r = reserve(store, file, want, &to, &room, err);
+                if (r < 0)
+                        return r;
                 if (!to)
                         return store_spill(store, file, from, length, err);
                 size_t n = length < room ? length : room;
@@ -238,6 +259,20 @@ static ssize_t splice_to_spill(struct store *store, struct store_file *file, int
         return n;
 }
 
+/** What the disk has no room for is still in the pipe: the next time memory is waited for, if some comes back. */
+static ssize_t splice_or_wait(struct store *store, struct store_file *file, int pipe_fd, struct st_error **err) {
+        struct st_error *error = NULL;
+        ssize_t n = splice_to_spill(store, file, pipe_fd, &error);
+        if (n == -ENOSPC && store->relief.relieve && !store->spill_full) {
+                st_error_free(error);
+                store->spill_full = true;
+                return -EAGAIN;
+        }
+        if (error)
+                st_error_move(err, error);
+        return n;
+}
+
 ssize_t store_append_pipe(struct store *store, struct store_file *file, int pipe_fd, struct st_error **err) {
         size_t want = 0;
         if (!open_extent(file)) {
@@ -248,9 +283,12 @@ ssize_t store_append_pipe(struct store *store, struct store_file *file, int pipe
                 want = (size_t)pending > file->size ? (size_t)pending : (size_t)file->size;
         }
         size_t room;
-        uint8_t *to = store_reserve(store, file, want, &room);
+        uint8_t *to;
+        int r = reserve(store, file, want, &to, &room, err);
+        if (r < 0)
+                return r;
         if (!to)
-                return splice_to_spill(store, file, pipe_fd, err);
+                return splice_or_wait(store, file, pipe_fd, err);
         ssize_t n = read(pipe_fd, to, room < READ_MAX ? room : READ_MAX);
         if (n < 0)
                 return errno == EINTR || errno == EAGAIN ? -EAGAIN
@@ -305,6 +343,8 @@ ssize_t store_read(struct store_reader *reader, const uint8_t **ret) {
                         reader->position = 0;
                         continue;
                 }
+                if (extent->given)
+                        return -ESTALE;
                 if (!extent->data)
                         return read_spilled(reader, extent, ret);
                 size_t n = rest < PIECE_MAX ? rest : PIECE_MAX;

@@ -20,6 +20,7 @@ struct store_extent {
         off_t offset;  /* in the spill file, or in the file's own */
         size_t length;
         size_t room; /* of the chunk */
+        bool given;  /* its bytes are not here any more: native_give(), store_discard() */
 };
 
 struct store_file {
@@ -28,6 +29,20 @@ struct store_file {
         uint64_t size;
         struct store_extent *extents;
         size_t n_extents, room_extents;
+        size_t looked;            /* extents that native_give() has looked at */
+        uint64_t looked_position; /* where the next begins in the file */
+};
+
+/** Who is asked for memory when the budget is spent, before anything is spilled. */
+struct store_relief {
+        /**
+         * On the thread that fills the store; waits for chunks that are on their way when nothing can be spilled.
+         *
+         * @return 1: chunks came back; 0: none did, or will; -errno with err
+         */
+        int (*relieve)(void *userdata, struct st_error **err);
+        void (*abandon)(void *userdata); /* the store is freed */
+        void *userdata;
 };
 
 struct store {
@@ -35,10 +50,12 @@ struct store {
         size_t n_files, room_files;
         int spill_fd;     /* -EBADF until the budget is spent */
         uint64_t spilled; /* bytes in the spill file */
+        bool spill_full;  /* there is no room for it any more: memory is waited for */
         uint64_t total;   /* bytes of all files */
         struct store_pool *pool;
         const char *spill_dir;
-        void *names; /* the files by name, for store_find() */
+        void *names;                /* the files by name, for store_find() */
+        struct store_relief relief; /* relieve may be NULL */
 };
 
 /**
@@ -70,7 +87,8 @@ struct store_file *store_find(const struct store *store, const char *name);
 int store_append(struct store *store, struct store_file *file, const void *data, size_t length, struct st_error **err);
 
 /**
- * Appends what a pipe holds now: at most one read (into warm memory) or splice (into the spill file).
+ * Appends what a pipe holds now: at most one read (into warm memory) or splice (into the spill file). May wait for
+ * memory (struct store_relief).
  *
  * @return bytes taken; 0 at the pipe's end; -EAGAIN when it is empty; other -errno with err (-ENOSPC: disk full)
  */
@@ -93,6 +111,9 @@ int store_spill(struct store *store, struct store_file *file, const void *data, 
 
 /** The bytes of an extent are not needed any more: its chunk may be used for others. @param index of the extent */
 void store_release(struct store *store, struct store_file *file, size_t index);
+
+/** They are gone: the memory goes back to the machine. Any thread, of extents of its own. */
+void store_discard(struct store *store, struct store_file *file, size_t index);
 
 /** A cursor over the bytes of a file, for writers. */
 struct store_reader {

@@ -12,6 +12,7 @@
 #include "base/memory.h"
 #include "base/path.h"
 #include "base/text.h"
+#include "image/podman.h"
 
 /* Offsets and lengths of the fields of a header. */
 enum {
@@ -202,6 +203,15 @@ static bool tidy_path(char *path) {
         return true;
 }
 
+/** Does a file lie where those before it do? Podman's archives have two places. */
+static bool is_same_place(const char *directory, const char *path, size_t length) {
+        static const char podman[] = PODMAN_DIRECTORY;
+        if (strlen(directory) == length && memcmp(directory, path, length) == 0)
+                return true;
+        return (*directory == 0 && length == strlen(podman) && memcmp(path, podman, length) == 0) ||
+               (length == 0 && streq(directory, podman));
+}
+
 /** A file of an archive of whoever made it: all of them must lie in one directory. */
 static int begin_foreign(struct tar_reader *reader, char *path, uint8_t type, uint64_t size, struct st_error **err) {
         if (!tidy_path(path))
@@ -213,7 +223,7 @@ static int begin_foreign(struct tar_reader *reader, char *path, uint8_t type, ui
                 return r;
         if (!reader->directory)
                 reader->directory = xstrndup(path, length);
-        if (strlen(reader->directory) != length || memcmp(reader->directory, path, length) != 0)
+        if (!is_same_place(reader->directory, path, length))
                 return st_error_set(err, unfit(reader), "its files lie in several directories: %s and others", path);
         return r;
 }

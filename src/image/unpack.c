@@ -128,10 +128,7 @@ static int unpack(struct unpacking *unpacking, unsigned part, struct st_error **
                 r = archive_end(unpacking->archive, err);
         if (r < 0)
                 return r;
-        pthread_mutex_lock(&serve->lock);
-        serve->n_unsealed--;
-        pthread_cond_broadcast(&serve->changed);
-        pthread_mutex_unlock(&serve->lock);
+        serve_seal(serve);
         return 0;
 }
 

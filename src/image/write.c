@@ -17,6 +17,7 @@
 #include "base/text.h"
 #include "image/formats.h"
 #include "image/layout.h"
+#include "image/native_encoder.h"
 #include "image/partial.h"
 #include "image/streamer.h"
 #include "image/threads.h"
@@ -27,7 +28,7 @@ int writing_step(struct writing *writing, uint64_t bytes, struct st_error **err)
         pthread_mutex_lock(&writing->lock);
         writing->done += bytes;
         uint64_t untold = writing->done - writing->told;
-        if (writing->options->progress &&
+        if (writing->options->progress && !atomic_load(&writing->silent) &&
             (untold >= PROGRESS_STEP || (untold > 0 && writing->done == writing->store->total))) {
                 writing->told = writing->done;
                 writing->options->progress(writing->done, writing->store->total, writing->options->userdata);
@@ -145,32 +146,125 @@ static int adopt(const struct image_write *options) {
         return TAKE_FD(fd);
 }
 
-/** Writes, syncs, renames. Only what this call made, or was given, is removed when it fails. */
-static int write_and_commit(struct writing *writing, struct st_error **err) {
+/** Makes what is written to, at the hidden path. */
+static int begin(struct writing *writing, struct st_error **err) {
         const struct image_write *options = writing->options;
         _cleanup_free_ char *directory = path_directory(options->destination);
         int r = options->in_place ? 0 : image_check_absent(options->partial, err);
         if (r < 0)
                 return r;
-        partial_clean(directory, options->uid);
-        _cleanup_close_ int fd = options->in_place ? adopt(options) : partial_make(options, is_directory(options));
-        if (fd < 0)
+        (void)partial_clean(directory, options->uid);
+        int fd = options->in_place ? adopt(options) : partial_make(options, is_directory(options));
+        if (fd < 0) {
                 r = writing_failed(writing, fd, err);
-        else
-                r = options->format == IMAGE_NONE ? none_write(writing, fd, err) : archive_write(writing, fd, err);
-        if (r == 0)
-                r = rename_new(options, err);
-        if (r < 0) {
                 if (fd != -EEXIST)
                         io_remove_tree(options->partial);
                 return r;
         }
+        writing->fd = fd;
+        return 0;
+}
+
+static int write_files(struct writing *writing, struct st_error **err) {
+        switch (writing->options->format) {
+        case IMAGE_NONE:
+                return none_write(writing, writing->fd, err);
+        case IMAGE_NATIVE:
+                return native_write(writing, writing->fd, err);
+        default:
+                return archive_write(writing, writing->fd, err);
+        }
+}
+
+/** Writes, syncs, renames. Only what this call made, or was given, is removed when it fails. */
+static int write_and_commit(struct writing *writing, struct st_error **err) {
+        const struct image_write *options = writing->options;
+        int r = writing->fd >= 0 ? 0 : begin(writing, err);
+        if (r < 0)
+                return r;
+        r = write_files(writing, err);
+        if (r == 0)
+                r = rename_new(options, err);
+        if (r < 0) {
+                io_remove_tree(options->partial);
+                return r;
+        }
         r = io_sync_directory_of(options->destination);
         if (r < 0) {
+                _cleanup_free_ char *directory = path_directory(options->destination);
                 st_error_errno(err, r, "cannot sync %s", directory);
                 io_remove_tree(options->destination);
         }
         return r;
+}
+
+static struct writing *writing_new(struct store *store, const struct image_write *options) {
+        struct writing *writing = NEW(struct writing);
+        writing->store = store;
+        writing->options = options;
+        writing->fd = -EBADF;
+        writing->manifest.format = options->format;
+        pthread_mutex_init(&writing->lock, NULL);
+        return writing;
+}
+
+static struct writing *writing_free(struct writing *writing) {
+        native_encoder_free(writing->encoder);
+        if (writing->fd >= 0)
+                close(writing->fd);
+        manifest_clear(&writing->manifest);
+        free(writing->files);
+        pthread_mutex_destroy(&writing->lock);
+        free(writing);
+        return NULL;
+}
+
+/** store_relief: the budget is spent. */
+static int relieve(void *userdata, struct st_error **err) {
+        struct writing *writing = userdata;
+        int r = 0;
+        if (writing->fd < 0) {
+                r = begin(writing, err);
+                if (r == 0)
+                        r = native_encoder_start(writing->encoder, writing->fd, err);
+                if (r < 0)
+                        return st_error_wrap(err, "cannot write the checkpoint %s", writing->options->destination);
+        }
+        native_give(writing->encoder, writing->store);
+        return native_encoder_returned(writing->encoder, writing->store->spill_full, err);
+}
+
+static void abandon(void *userdata) {
+        struct writing *writing = userdata;
+        writing->encoder = native_encoder_free(writing->encoder); /* whose threads write to it */
+        if (writing->fd >= 0)
+                io_remove_tree(writing->options->partial);
+        writing_free(writing);
+}
+
+int image_write_early(struct store *store, const struct image_write *options, struct st_error **err) {
+        if (options->format != IMAGE_NATIVE)
+                return 0;
+        struct writing *writing = writing_new(store, options);
+        writing->copy = *options;
+        writing->options = &writing->copy;
+        writing->silent = true;
+        int r = native_encoder_new(writing, &writing->encoder, err);
+        if (r < 0) {
+                writing_free(writing);
+                return r;
+        }
+        store->relief = (struct store_relief){ relieve, abandon, writing };
+        return 0;
+}
+
+/** What image_write_early() prepared. @return NULL: nothing */
+static struct writing *take_early(struct store *store) {
+        struct writing *writing = store->relief.userdata;
+        store->relief = (struct store_relief){ 0 };
+        if (writing)
+                atomic_store(&writing->silent, false);
+        return writing;
 }
 
 int image_write(struct store *store, const struct image_write *options, struct st_error **err) {
@@ -181,19 +275,12 @@ int image_write(struct store *store, const struct image_write *options, struct s
                 r = check_names(store, err);
         if (r < 0)
                 return r;
-        struct writing writing = {
-                .store = store,
-                .options = options,
-                .manifest.format = options->format,
-                .lock = PTHREAD_MUTEX_INITIALIZER,
-        };
-        writing.files = xcalloc(store->n_files, sizeof(*writing.files));
-        choose_order(&writing);
-        r = write_and_commit(&writing, err);
+        struct writing *writing = take_early(store) ?: writing_new(store, options);
+        writing->files = xcalloc(store->n_files, sizeof(*writing->files));
+        choose_order(writing);
+        r = write_and_commit(writing, err);
         if (r < 0)
                 st_error_wrap(err, "cannot write the checkpoint %s", options->destination);
-        manifest_clear(&writing.manifest);
-        free(writing.files);
-        pthread_mutex_destroy(&writing.lock);
+        writing_free(writing);
         return r;
 }

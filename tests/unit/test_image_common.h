@@ -135,6 +135,7 @@ static const struct kind kind_none = { IMAGE_NONE, 0 }, kind_zstd = { IMAGE_ZSTD
 static const struct kind kinds[] = {
         { IMAGE_NONE, 0 }, { IMAGE_TAR, 0 },  { IMAGE_GZIP, 0 }, { IMAGE_LZ4, 0 },  { IMAGE_ZLIB, 0 },
         { IMAGE_ZSTD, 0 }, { IMAGE_ZSTD, 2 }, { IMAGE_LZ4, 3 },  { IMAGE_GZIP, 4 }, { IMAGE_TAR, 5 },
+        { IMAGE_NATIVE, 0 },
 };
 
 /** A path in a directory, of its own for each kind, with its suffix; malloc'ed. */
@@ -147,6 +148,7 @@ static inline struct image_write options_for(struct kind kind, const char *desti
         return (struct image_write){
                 .format = kind.format,
                 .streams = kind.streams,
+                .codec = NATIVE_ZSTD,
                 .destination = destination,
                 .partial = partial,
                 .uid = getuid(),
