@@ -47,6 +47,9 @@ Stasis__V1__CheckpointInfo *db_checkpoint_read(sqlite3_stmt *statement, int firs
         info->scheduled = sqlite.column_int64(statement, first + 12) != 0;
         info->has_ends = 1;
         info->ends = sqlite.column_int64(statement, first + 13) != 0;
+        message_set_string(&info->parent, (const char *)sqlite.column_text(statement, first + 14));
+        info->has_ancestors = db_column_optional(statement, first + 15, &number);
+        info->ancestors = info->has_ancestors ? (uint32_t)number : 0;
         return info;
 }
 
@@ -97,7 +100,8 @@ static int make_ready(struct db *db, const Stasis__V1__CheckpointInfo *info, str
         _cleanup_statement_ sqlite3_stmt *statement = NULL;
         int r = db_statement(db,
                              "UPDATE checkpoints SET ready = 1, path = coalesce(?2, path), format = ?3, size = ?4,"
-                             " frozen = ?5, duration = ?6, pages = ?7, time = coalesce(?8, time)"
+                             " frozen = ?5, duration = ?6, pages = ?7, time = coalesce(?8, time),"
+                             " parent = ?9, ancestors = ?10"
                              " WHERE name = ?1",
                              &statement, err);
         if (r < 0)
@@ -110,6 +114,8 @@ static int make_ready(struct db *db, const Stasis__V1__CheckpointInfo *info, str
         db_bind_optional(statement, 6, info->has_duration, (int64_t)info->duration);
         db_bind_optional(statement, 7, info->has_pages, (int64_t)info->pages);
         db_bind_optional(statement, 8, info->has_time, info->time);
+        db_bind_text(statement, 9, isempty(info->parent) ? NULL : info->parent);
+        db_bind_optional(statement, 10, info->has_ancestors, info->ancestors);
         r = db_run(db, statement, err);
         return r == 0 ? no_checkpoint(info->id, err) : r;
 }
@@ -122,14 +128,50 @@ int db_checkpoint_ready(struct db *db, const Stasis__V1__CheckpointInfo *info, s
         return r < 0 ? r : 0;
 }
 
-static int remove_one(struct db *db, const char *id, struct st_error **err) {
+static int set_chain(struct db *db, const Stasis__V1__CheckpointInfo *info, struct st_error **err) {
         _cleanup_statement_ sqlite3_stmt *statement = NULL;
-        int r = db_statement(db, "DELETE FROM checkpoints WHERE name = ?1", &statement, err);
+        int r = db_statement(db,
+                             "UPDATE checkpoints SET size = coalesce(?2, size), parent = ?3, ancestors = ?4"
+                             " WHERE path = ?1 AND ready = 1",
+                             &statement, err);
+
+        if (r < 0)
+                return r;
+        db_bind_text(statement, 1, info->path);
+        db_bind_optional(statement, 2, info->has_size, (int64_t)info->size);
+        db_bind_text(statement, 3, isempty(info->parent) ? NULL : info->parent);
+        db_bind_optional(statement, 4, info->has_ancestors, info->ancestors);
+        return db_run(db, statement, err);
+}
+
+int db_checkpoint_set_chain(struct db *db, const Stasis__V1__CheckpointInfo *info, struct st_error **err) {
+        int r = db_begin(db, false, err);
+
+        if (r >= 0)
+                r = db_end(db, set_chain(db, info, err), err);
+        return r < 0 ? r : 0;
+}
+
+/** @return how many rows there were; -errno */
+static int run_for(struct db *db, const char *sql, const char *id, struct st_error **err) {
+        _cleanup_statement_ sqlite3_stmt *statement = NULL;
+        int r = db_statement(db, sql, &statement, err);
 
         if (r < 0)
                 return r;
         db_bind_text(statement, 1, id);
-        r = db_run(db, statement, err);
+        return db_run(db, statement, err);
+}
+
+/** Nobody refers to what goes: whose parent it still is by this was not told of a change. */
+static int remove_one(struct db *db, const char *id, struct st_error **err) {
+        int r = run_for(db,
+                        "UPDATE checkpoints SET parent = NULL"
+                        " WHERE parent = (SELECT path FROM checkpoints WHERE name = ?1)",
+                        id, err);
+
+        if (r >= 0)
+                r = run_for(db, "DELETE FROM checkpoints WHERE name = ?1", id, err);
         return r == 0 ? no_checkpoint(id, err) : r;
 }
 

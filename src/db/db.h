@@ -140,6 +140,9 @@ int db_checkpoint_begin(struct db *db, const Stasis__V1__CheckpointInfo *info, c
 /** It is there: what is known now. Synced: it survives a loss of power. @return -ENOENT when it was not begun */
 int db_checkpoint_ready(struct db *db, const Stasis__V1__CheckpointInfo *info, struct st_error **err);
 
+/** Those at info->path, if there are any, have another Size, Parent, Ancestors now. */
+int db_checkpoint_set_chain(struct db *db, const Stasis__V1__CheckpointInfo *info, struct st_error **err);
+
 /** It failed, or was deleted. @return -ENOENT with err */
 int db_checkpoint_delete(struct db *db, const char *id, struct st_error **err);
 

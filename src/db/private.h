@@ -123,8 +123,8 @@ int64_t db_job_row(struct db *db, const char *jid, struct st_error **err);
 /** The columns that db_checkpoint_read() reads, of a checkpoint `c`, its host `h`; its job's name comes extra. */
 #define DB_CHECKPOINT_COLUMNS                                                            \
         "c.id, c.name, c.type, c.path, c.format, c.time, c.size, c.frozen, c.duration, " \
-        "c.pages, h.name, c.uid, c.scheduled, c.ends "
-#define DB_CHECKPOINT_COLUMN_COUNT 14
+        "c.pages, h.name, c.uid, c.scheduled, c.ends, c.parent, c.ancestors "
+#define DB_CHECKPOINT_COLUMN_COUNT 16
 
 /** @param first the column where they begin @param jid NULL: no job. A heap message */
 Stasis__V1__CheckpointInfo *db_checkpoint_read(sqlite3_stmt *statement, int first, const char *jid);

@@ -71,7 +71,11 @@ static const char layout_1[] = "CREATE TABLE hosts ("
                                "CREATE INDEX checkpoints_of_job ON checkpoints (job, ready, time);"
                                "CREATE INDEX checkpoints_by_time ON checkpoints (ready, time);";
 
-static const char *const migrations[] = { layout_1 };
+/* Native images that refer to others. */
+static const char layout_2[] = "ALTER TABLE checkpoints ADD COLUMN parent TEXT;"
+                               "ALTER TABLE checkpoints ADD COLUMN ancestors INTEGER;";
+
+static const char *const migrations[] = { layout_1, layout_2 };
 
 int db_version(void) {
         return (int)ELEMENTSOF(migrations);

@@ -6,6 +6,7 @@
 #include "base/messages.h"
 #include "engine/chain.h"
 #include "engine/engine.h"
+#include "engine/handler_options.h"
 #include "engine/request.h"
 
 /* In the place of this the adapters or the handler of the request's type are slotted in. */
@@ -29,10 +30,13 @@ static const struct dump_step {
 } steps[] = {
         { { "defaults", dump_defaults }, BUILT_IN, ALL },
         { { "validate", dump_validate }, BUILT_IN, ALL },
+        { { "options", dump_handler_options }, BUILT_IN, BY_HANDLER },
         { { "storage", dump_storage }, BUILT_IN, ALL },
+        { { "parent", dump_parent }, BUILT_IN, ALL },
         { { "find PID", dump_find_pid }, BUILT_IN, PROCESS },
         { { "type", NULL }, ST_FEATURE_dump_middleware, ALL },
         { { "lock", dump_lock_tree }, BUILT_IN, ALL },
+        { { "memory", dump_lazy }, BUILT_IN, ALL },
         { { "analyse", dump_analyse }, BUILT_IN, ALL },
         { { "orphans", dump_orphans }, BUILT_IN, BY_CRIU },
         { { "terminal", dump_terminal }, BUILT_IN, BY_CRIU },

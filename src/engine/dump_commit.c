@@ -19,11 +19,15 @@ int dump_commit_state(struct dump_context *context, struct store *store, struct 
         return store_append(store, state, context->state, strlen(context->state), err);
 }
 
-int dump_commit(struct dump_context *context, struct store *store, bool in_place, struct st_error **err) {
+/** How it is written; points into the context. */
+static struct image_write options_of(const struct dump_context *context, bool in_place) {
         struct st_operation *operation = context->dump.operation;
-        const struct image_write options = {
+
+        return (struct image_write){
                 .format = context->format,
                 .streams = context->streams,
+                .codec = context->codec,
+                .parent = context->parent,
                 .destination = context->dump.destination,
                 .partial = context->partial,
                 .in_place = in_place,
@@ -33,6 +37,18 @@ int dump_commit(struct dump_context *context, struct store *store, bool in_place
                 .progress = on_written,
                 .userdata = operation,
         };
+}
+
+int dump_commit_early(struct dump_context *context, struct store *store, struct st_error **err) {
+        const struct image_write options = options_of(context, false);
+        int r = operation_record_partial(context->dump.operation, context->partial, err);
+
+        return r < 0 ? r : image_write_early(store, &options, err);
+}
+
+int dump_commit(struct dump_context *context, struct store *store, bool in_place, struct st_error **err) {
+        struct st_operation *operation = context->dump.operation;
+        const struct image_write options = options_of(context, in_place);
         int r = in_place ? 0 : operation_record_partial(operation, context->partial, err);
 
         if (r >= 0)

@@ -14,5 +14,11 @@
  */
 int dump_commit(struct dump_context *context, struct store *store, bool in_place, struct st_error **err);
 
+/**
+ * Prepares that before the store is filled: of a native image the parent is read, and encoding begins when the memory
+ * budget is spent. store_free() undoes what was begun.
+ */
+int dump_commit_early(struct dump_context *context, struct store *store, struct st_error **err);
+
 /** Adds IMAGE_STATE: what the checkpoint says of itself. */
 int dump_commit_state(struct dump_context *context, struct store *store, struct st_error **err);

@@ -17,13 +17,17 @@
 struct dump_context {
         struct st_dump dump; /* first: a struct st_dump of the chain is one of these */
         enum image_format format;
+        enum native_codec codec;           /* of a native image */
+        const char *parent;                /* a native image, opened and held; NULL: none. dump_parent.c */
         unsigned streams;                  /* 0, 1: one file */
+        bool grab;                         /* copy the memory ourselves, where that can be: dump_grab.h */
         bool named_by_default;             /* the name was ours to choose: then it is made unique */
         char *partial;                     /* hidden path of the checkpoint while it is written */
         bool leave_stopped;                /* leave the target stopped (SIGSTOP) */
         char *images;                      /* where a handler puts its files: dump_images.c; NULL: nowhere yet */
         int images_fd;                     /* the lock on it: partial.h; -EBADF */
         bool committed;                    /* the checkpoint of a handler's files exists */
+        struct writeback *writeback;       /* sends them to the disk while the handler works; NULL: nobody does */
         struct commit_hook *commit_hook;   /* commits when CRIU asks; NULL: none. dump_commit_hook.c */
         struct guard *guard;               /* thaws the target should we die; NULL: none. guard.h */
         bool ghost_limit_given;            /* the caller set it: it is not raised */
@@ -47,8 +51,10 @@ bool dump_forced_off(const struct st_dump *dump, const char *option);
 int dump_defaults(struct st_dump *dump, struct st_dump_next *next, struct st_error **err);
 int dump_validate(struct st_dump *dump, struct st_dump_next *next, struct st_error **err);
 int dump_storage(struct st_dump *dump, struct st_dump_next *next, struct st_error **err);
+int dump_parent(struct st_dump *dump, struct st_dump_next *next, struct st_error **err);
 int dump_find_pid(struct st_dump *dump, struct st_dump_next *next, struct st_error **err);
 int dump_lock_tree(struct st_dump *dump, struct st_dump_next *next, struct st_error **err);
+int dump_lazy(struct st_dump *dump, struct st_dump_next *next, struct st_error **err);
 int dump_analyse(struct st_dump *dump, struct st_dump_next *next, struct st_error **err);
 int dump_orphans(struct st_dump *dump, struct st_dump_next *next, struct st_error **err);
 int dump_terminal(struct st_dump *dump, struct st_dump_next *next, struct st_error **err);

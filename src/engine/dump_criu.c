@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * The handler of the dump: CRIU, streaming into our memory, and the commit of what it wrote.
+ * The handler of the dump: CRIU, streaming into our memory, and the commit of what it wrote. Or we copy the memory and
+ * CRIU does the rest (dump_grab.h); when that fails, everything is done once more, by streaming.
  *
  * At its post-dump hook CRIU waits for us with the tasks frozen. Then the pipes are read to their ends. Without --stop
  * the target runs on after that, and everything is encoded, synced and renamed while it does; with --stop that is done
@@ -22,6 +23,7 @@
 #include "base/text.h"
 #include "engine/dump_commit.h"
 #include "engine/dump_context.h"
+#include "engine/dump_grab.h"
 #include "engine/operation.h"
 #include "engine/hooks.h"
 #include "engine/memory_budget.h"
@@ -40,10 +42,12 @@
 struct run {
         struct dump_context *context;
         struct store *store;
-        struct capture *capture;
+        struct capture *capture; /* NULL: the memory is grabbed */
+        struct dump_grab grab;
         struct dump_hook hook;
         int pidfd;
         pid_t criu;
+        uint64_t grabbed; /* pages that CRIU did not write */
         bool cancelled;
         bool committed;
         bool answered;            /* CRIU was told to go on */
@@ -66,6 +70,36 @@ static int commit(struct run *run, struct st_error **err) {
         return r;
 }
 
+/** Takes what CRIU has made ready for us, the tasks being frozen. */
+static int drain(struct run *run, struct st_error **err) {
+        int r;
+
+        if (run->capture)
+                return capture_drain(run->capture, DRAIN_TIMEOUT_MS, err);
+        r = dump_grab_collect(&run->grab, DRAIN_TIMEOUT_MS, err);
+        if (r >= 0)
+                run->grabbed = grab_pages(run->grab.grab);
+        return r;
+}
+
+/** Makes CRIU fail, and resume the target. */
+static void abort_capture(struct run *run) {
+        if (run->capture)
+                capture_abort(run->capture);
+        if (run->grab.grab)
+                grab_abort(run->grab.grab);
+}
+
+static int finish_capture(struct run *run, struct st_error **err) {
+        int r = 0;
+
+        if (run->capture)
+                r = capture_finish(TAKE_PTR(run->capture), err);
+        if (run->grab.grab)
+                r = grab_finish(TAKE_PTR(run->grab.grab), err);
+        return r;
+}
+
 /** CRIU's post-dump action: all files are in our pipes, the tasks are frozen. */
 static void on_hook(struct run *run) {
         struct st_error *error = NULL;
@@ -73,7 +107,7 @@ static void on_hook(struct run *run) {
 
         r = dump_hook_accept(&run->hook, &error);
         if (r >= 0)
-                r = capture_drain(run->capture, DRAIN_TIMEOUT_MS, &error);
+                r = drain(run, &error);
         if (r >= 0)
                 r = dump_files_capture(run->context, run->store, &error);
         if (r >= 0 && run->context->dump.stop) {
@@ -94,7 +128,7 @@ static void on_cancel(struct run *run) {
         run->cancelled = true;
         if (!run->failure)
                 (void)st_operation_check_cancelled(run->context->dump.operation, &run->failure);
-        capture_abort(run->capture);
+        abort_capture(run);
         dump_hook_close(&run->hook);
 }
 
@@ -200,7 +234,10 @@ static int start(struct run *run, struct st_error **err) {
         int r;
 
         store_warm(run->store, context->analysis->memory + dump_files_expected(context) + CAPTURE_SLACK);
-        r = capture_start(work_dir, run->store, on_captured, run, &run->capture, err);
+        if (context->grab)
+                r = dump_grab_start(&run->grab, context, run->store, on_captured, run, &criu, err);
+        else
+                r = capture_start(work_dir, run->store, on_captured, run, &run->capture, err);
         if (r < 0)
                 return r;
         r = dump_hook_listen(&run->hook, work_dir, err);
@@ -214,14 +251,17 @@ static int start(struct run *run, struct st_error **err) {
         criu.action_script = hook;
         criu.environment = environment.items;
         run->criu = criu_start(&criu, &run->pidfd, err);
+        dump_grab_started(&run->grab);
         return run->criu < 0 ? (int)run->criu : 0;
 }
 
-static void report_statistics(struct dump_context *context) {
+static void report_statistics(const struct run *run) {
+        const struct dump_context *context = run->context;
         struct criu_statistics statistics;
 
         if (criu_statistics_read(st_operation_work_dir(context->dump.operation), CRIU_DUMP, &statistics) < 0)
                 return;
+        statistics.pages_written += run->grabbed;
         operation_set_statistics(context->dump.operation,
                                  &(struct operation_statistics){ statistics.frozen_us, statistics.pages_written });
         st_log_info("process %d was frozen for %.1f ms, %llu pages written", context->dump.pid,
@@ -235,20 +275,19 @@ static int run_criu(struct run *run, struct st_error **err) {
 
         r = start(run, err);
         if (r < 0) {
-                if (run->capture) {
-                        capture_abort(run->capture);
-                        (void)capture_finish(run->capture, NULL);
-                }
+                abort_capture(run);
+                (void)finish_capture(run, NULL);
                 return r;
         }
         r = supervise(run, &status);
         if (r < 0) {
-                capture_abort(run->capture);
-                (void)capture_finish(run->capture, NULL);
+                abort_capture(run);
+                (void)finish_capture(run, NULL);
                 return st_error_errno(err, r, "cannot wait for CRIU");
         }
-        hooks_after_thaw(run->context);
-        capture_result = capture_finish(run->capture, &capture_error);
+        capture_result = finish_capture(run, &capture_error);
+        if (!context->grab || (status == 0 && capture_result >= 0 && !run->failure))
+                hooks_after_thaw(run->context);
         if (status != 0 || run->failure || (capture_result < 0 && !run->committed))
                 return fail(run, status, capture_result, capture_error, err);
         st_error_free(capture_error);
@@ -261,26 +300,57 @@ static int run_criu(struct run *run, struct st_error **err) {
         return run->committed ? 0 : commit(run, err);
 }
 
-int dump_criu(struct st_dump *dump, struct st_dump_next *next, struct st_error **err) {
-        struct dump_context *context = dump_context(dump);
-        _cleanup_free_ char *spill = path_directory(dump->destination);
+/** May the same dump succeed by streaming? Not what failed for want of room, or because it was to. */
+static bool may_try_again(const struct run *run, int result) {
+        return result < 0 && run->context->grab && !run->cancelled && !run->unwritten && !run->answered &&
+               result != -ENOSPC && result != -EDQUOT && result != -ECANCELED;
+}
+
+/** Dumps once. @param ret_again it failed, and streaming may succeed */
+static int dump_once(struct dump_context *context, bool *ret_again, struct st_error **err) {
+        struct st_operation *operation = context->dump.operation;
+        _cleanup_free_ char *spill = path_directory(context->dump.destination);
         _cleanup_(store_freep) struct store *store = NULL;
-        struct run run = { .context = context, .hook = DUMP_HOOK_NULL, .pidfd = -EBADF };
+        struct run run = { .context = context, .grab = DUMP_GRAB_NULL, .hook = DUMP_HOOK_NULL, .pidfd = -EBADF };
         int r;
 
-        (void)next;
-        store = run.store = store_new(memory_budget(st_operation_config(dump->operation)), spill);
+        store = run.store = store_new(memory_budget(st_operation_config(operation)), spill);
         r = dump_commit_state(context, store, err);
+        if (r >= 0)
+                r = dump_commit_early(context, store, err);
         if (r >= 0)
                 r = run_criu(&run, err);
 
         dump_hook_close(&run.hook);
+        dump_grab_clear(&run.grab);
         st_error_free(run.failure);
         if (run.pidfd >= 0)
                 close(run.pidfd);
+        *ret_again = may_try_again(&run, r);
+        if (r >= 0)
+                report_statistics(&run);
+        return r;
+}
+
+int dump_criu(struct st_dump *dump, struct st_dump_next *next, struct st_error **err) {
+        struct dump_context *context = dump_context(dump);
+        struct st_error *error = NULL;
+        bool again;
+        int r;
+
+        (void)next;
+        context->grab = dump_grab_is_possible(context);
+        r = dump_once(context, &again, &error);
+        if (again) {
+                st_log_warning("the memory of process %d could not be grabbed, it is streamed now: %s", dump->pid,
+                               st_error_message(error));
+                error = st_error_free(error);
+                context->grab = false;
+                r = dump_once(context, &again, &error);
+        }
+        hooks_after_thaw(context);
         if (r < 0)
-                return r;
-        report_statistics(context);
+                return st_error_move(err, error);
         message_append(&dump->resp->n_paths, &dump->resp->paths, xstrdup(dump->destination));
         return 0;
 }

@@ -2,7 +2,8 @@
 
 /*
  * The dump by a handler of a plugin: it gets a directory for its files, and what is there then becomes the checkpoint.
- * For the format `none` the directory itself does, so nothing is copied.
+ * For the format `none` the directory itself does, so nothing is copied, and its files are sent to the disk while the
+ * handler still works.
  */
 
 #include <dirent.h>
@@ -27,6 +28,7 @@
 #include "engine/hooks.h"
 #include "engine/memory_budget.h"
 #include "engine/operation.h"
+#include "engine/writeback.h"
 #include "image/partial.h"
 
 static bool is_in_place(const struct dump_context *context) {
@@ -65,11 +67,14 @@ int st_dump_directory(struct st_dump *dump, const char **ret, struct st_error **
         r = make_directory(context, path, err);
         if (r < 0)
                 return r;
+        if (is_in_place(context))
+                context->writeback = writeback_start(path);
         *ret = context->images = TAKE_PTR(path);
         return 0;
 }
 
 void dump_images_clear(struct dump_context *context) {
+        context->writeback = writeback_stop(context->writeback);
         if (context->images && !(context->committed && is_in_place(context)))
                 (void)io_remove_tree(context->images);
         free(context->images);
@@ -112,6 +117,7 @@ int st_dump_commit(struct st_dump *dump, struct st_error **err) {
                 return 0;
         if (!context->images)
                 return st_error_set(err, EINVAL, "the handler of type %s has made no checkpoint", dump->req->type);
+        context->writeback = writeback_stop(context->writeback);
         store = store_new(memory_budget(st_operation_config(dump->operation)), spill);
         r = dump_commit_state(context, store, err);
         if (r >= 0)

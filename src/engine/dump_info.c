@@ -10,6 +10,7 @@
 #include "base/memory.h"
 #include "base/messages.h"
 #include "base/text.h"
+#include "engine/checkpoint_chain.h"
 #include "engine/operation.h"
 
 /** A checkpoint is a file, or a directory of files without directories in it. */
@@ -50,6 +51,7 @@ Stasis__V1__CheckpointInfo *dump_info(const struct st_operation *operation, cons
         if (resp->n_paths > 0) {
                 message_set_string(&info->path, resp->paths[0]);
                 info->size = size_of(resp->paths[0]);
+                checkpoint_chain_describe(info);
         }
         info->has_frozen = info->has_pages = statistics.frozen_us > 0;
         info->frozen = statistics.frozen_us;

@@ -13,6 +13,7 @@
 #include "base/path.h"
 #include "base/text.h"
 #include "engine/dump_context.h"
+#include "engine/dump_grab.h"
 #include "engine/operation.h"
 #include "engine/request.h"
 
@@ -61,6 +62,8 @@ int dump_defaults(struct st_dump *dump, struct st_dump_next *next, struct st_err
 
         default_string(&dump->req->dir, st_arguments_string(config, "Checkpoint.Dir"));
         default_string(&dump->req->compression, st_arguments_string(config, "Checkpoint.Compression"));
+        default_string(&dump->req->imagecodec, st_arguments_string(config, "Checkpoint.ImageCodec"));
+        default_string(&dump->req->capture, st_arguments_string(config, "Checkpoint.Capture"));
         if (isempty(dump->req->name)) {
                 free(dump->req->name);
                 dump->req->name = default_name(dump->req);
@@ -129,6 +132,10 @@ int dump_validate(struct st_dump *dump, struct st_dump_next *next, struct st_err
                 return st_error_set(err, EINVAL, "bad name '%s' for a checkpoint: it must be a single file name",
                                     req->name);
         r = image_format_from_text(req->compression, &context->format, err);
+        if (r >= 0)
+                r = native_codec_from_text(req->imagecodec, &context->codec, err);
+        if (r >= 0)
+                r = dump_grab_from_text(req->capture, &context->grab, err);
         if (r < 0)
                 return r;
         r = choose_streams(dump, err);
@@ -184,7 +191,12 @@ static int prepare_destination(struct st_dump *dump, const char *dir, struct st_
         struct stat st;
         int r;
 
-        r = io_make_directories(dir, 0700);
+        /* Where the configuration says it is the machine's; elsewhere it is the user's, as the checkpoint will be. */
+        if (streq(dump->req->dir, st_arguments_string(st_operation_config(dump->operation), "Checkpoint.Dir")))
+                r = io_make_directories(dir, 0700);
+        else
+                r = io_make_directories_for(dir, 0700, st_operation_uid(dump->operation),
+                                            st_operation_gid(dump->operation));
         if (r < 0)
                 return st_error_errno(err, r, "cannot make the directory %s", dir);
         if (lstat(dump->destination, &st) == 0) {

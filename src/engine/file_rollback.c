@@ -15,6 +15,7 @@
 #include "base/memory.h"
 #include "base/path.h"
 #include "base/text.h"
+#include "engine/file_companions.h"
 #include "engine/file_writers.h"
 
 struct item {
@@ -228,18 +229,15 @@ static int find_directory(struct file_rollback *rollback, const char *path, cons
         return fd;
 }
 
-int file_rollback_prepare(struct image *image, const struct file_changes *changes, struct file_rollback **ret,
-                          struct st_error **err) {
+int file_rollback_prepare(struct image *image, const struct file_changes *changes, bool by_policy,
+                          struct file_rollback **ret, struct st_error **err) {
         _cleanup_(file_rollback_freep) struct file_rollback *rollback = NEW(struct file_rollback);
         time_t now = time(NULL);
-        char text[24];
-        struct tm tm;
 
         rollback->image = image;
         rollback->items = xcalloc(changes->n + 1, sizeof(*rollback->items));
-        (void)strftime(text, sizeof(text), "%Y%m%dT%H%M%SZ", gmtime_r(&now, &tm));
-        (void)snprintf(rollback->tail, sizeof(rollback->tail), "stasis-tail-%s", text);
-        (void)snprintf(rollback->kept, sizeof(rollback->kept), "stasis-kept-%s", text);
+        file_companion_suffix("tail", by_policy, now, rollback->tail, sizeof(rollback->tail));
+        file_companion_suffix("kept", by_policy, now, rollback->kept, sizeof(rollback->kept));
 
         for (size_t i = 0; i < changes->n; i++) {
                 const struct file_change *change = &changes->items[i];
@@ -532,6 +530,18 @@ void file_rollback_describe(const struct file_rollback *rollback, void (*say)(co
                                          change->path);
                 say(line, userdata);
         }
+}
+
+size_t file_rollback_remove_older(const struct file_rollback *rollback) {
+        size_t n = 0;
+
+        for (size_t i = 0; i < rollback->n; i++) {
+                const struct item *item = &rollback->items[i];
+
+                if (item->applied && item->companion)
+                        n += file_companions_remove_older(item->dir_fd, item->name, item->companion);
+        }
+        return n;
 }
 
 struct file_rollback *file_rollback_free(struct file_rollback *rollback) {

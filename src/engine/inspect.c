@@ -251,6 +251,10 @@ int inspect(const char *path, unsigned parts, struct inspection **ret, struct st
         inspection->size = inspection->stored = image_size(image);
         if (stat(path, &st) == 0 && S_ISREG(st.st_mode))
                 inspection->stored = (uint64_t)st.st_size;
+        inspection->n_ancestors = image_ancestor_count(image);
+        inspection->ancestors = xcalloc(inspection->n_ancestors + 1, sizeof(char *));
+        for (size_t i = 0; i < inspection->n_ancestors; i++)
+                inspection->ancestors[i] = xstrdup(image_ancestor_path(image, i));
         r = read_all(inspection, image, parts, err);
         if (r < 0)
                 return st_error_wrap(err, "cannot inspect %s", path);
@@ -277,6 +281,9 @@ struct inspection *inspection_free(struct inspection *inspection) {
                 free(inspection->remarks[i].label);
                 free(inspection->remarks[i].text);
         }
+        for (size_t i = 0; i < inspection->n_ancestors; i++)
+                free(inspection->ancestors[i]);
+        free(inspection->ancestors);
         free(inspection->remarks);
         free(inspection->tasks);
         free(inspection->by_pid);

@@ -92,9 +92,11 @@ struct inspect_images;
 struct inspection {
         char *path; /* absolute or as it was given */
         enum image_format format;
-        bool verified;   /* it has a manifest */
-        uint64_t size;   /* bytes of its files */
-        uint64_t stored; /* bytes of the archive; of a directory as `size` */
+        bool verified;    /* it has a manifest */
+        uint64_t size;    /* bytes of its files */
+        uint64_t stored;  /* bytes of the archive; of a directory as `size` */
+        char **ancestors; /* paths of the other images that hold pages of a native one, the parent first */
+        size_t n_ancestors;
 
         /* From what stasis keeps; all unset when plain CRIU made it. */
         bool of_stasis;

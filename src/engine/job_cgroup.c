@@ -2,9 +2,12 @@
 #include "engine/job_cgroup.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include <xxhash.h>
 
 #include "base/cleanup.h"
 #include "base/memory.h"
@@ -17,6 +20,19 @@
 
 /* The parent goes with the last job in it: who makes one may find it gone again. */
 #define MAKE_TRIES 10
+
+/**
+ * What the job's cgroup is called; malloc'ed. Daemons may run beside each other, each with a run directory of its own,
+ * and with jobs of the same name: freezing or ending one must not touch the other.
+ */
+static char *name_of(const char *jid) {
+        _cleanup_free_ char *run_dir = path_absolute(path_run_dir());
+
+        if (streq(run_dir, PATH_RUN_DIR))
+                return xstrdup(jid);
+        /* A JID has no such character. */
+        return xasprintf("%s@%08" PRIx32, jid, (uint32_t)XXH3_64bits(run_dir, strlen(run_dir)));
+}
 
 /** The directory of a cgroup, which need not be one that can be frozen: the root has no files for that. NULL: none */
 static char *directory_of(const struct freezer_hierarchy *hierarchy, const char *path) {
@@ -70,14 +86,15 @@ int job_cgroup_make(const char *jid, struct strv *ret, struct st_error **err) {
         int r = -ENOENT;
 
         for (enum freezer_version version = FREEZER_V1; version <= FREEZER_V2; version++) {
-                _cleanup_free_ char *parent = NULL, *directory = NULL;
+                _cleanup_free_ char *parent = NULL, *directory = NULL, *name = NULL;
 
                 r = find_parent(version, &parent);
                 if (r == -ENOENT)
                         continue;
                 if (r < 0)
                         return st_error_errno(err, r, "cannot find a cgroup for the job");
-                directory = path_join(parent, jid);
+                name = name_of(jid);
+                directory = path_join(parent, name);
                 r = make_directory(parent, directory);
                 if (r < 0)
                         return st_error_errno(err, r, "cannot make the cgroup %s", directory);
@@ -89,7 +106,21 @@ int job_cgroup_make(const char *jid, struct strv *ret, struct st_error **err) {
         return st_error_set(err, ENOENT, "no cgroups are mounted here by which a job can be frozen");
 }
 
+void job_cgroup_thaw(const char *jid) {
+        _cleanup_free_ char *name = name_of(jid);
+
+        for (enum freezer_version version = FREEZER_V1; version <= FREEZER_V2; version++) {
+                _cleanup_free_ char *parent = NULL, *directory = NULL;
+
+                if (find_parent(version, &parent) < 0)
+                        continue;
+                directory = path_join(parent, name);
+                (void)freezer_set(version, directory, false);
+        }
+}
+
 int job_cgroup_remove(const char *jid) {
+        _cleanup_free_ char *name = name_of(jid);
         int result = 0;
 
         for (enum freezer_version version = FREEZER_V1; version <= FREEZER_V2; version++) {
@@ -97,7 +128,7 @@ int job_cgroup_remove(const char *jid) {
 
                 if (find_parent(version, &parent) < 0)
                         continue;
-                directory = path_join(parent, jid);
+                directory = path_join(parent, name);
                 if (rmdir(directory) < 0 && errno != ENOENT)
                         result = -errno;
                 (void)rmdir(parent); /* with the last job */

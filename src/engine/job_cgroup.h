@@ -4,7 +4,9 @@
 /*
  * The cgroup of a job: OURS/stasis-jobs/JID, in the hierarchy by which it can be frozen (src/process/freezer.h): that
  * of version 1's freezer where it is mounted, else version 2's. OURS is the cgroup of the calling process, which for
- * the daemon and its workers is the same. It holds the job's processes and nobody else, so `freeze` can use it.
+ * the daemon and its workers is the same. With another run directory than the usual one the last part is JID@HASH, of
+ * the path of that directory: two daemons may have jobs of the same name. It holds the job's processes and nobody else,
+ * so `freeze` can use it.
  */
 
 #include <stdbool.h>
@@ -22,6 +24,9 @@
  * @return 0; -ENOENT: no hierarchy is mounted here; another -errno; with err
  */
 int job_cgroup_make(const char *jid, struct strv *ret, struct st_error **err);
+
+/** Lets it run again, if there is one: of a SIGKILL nobody dies whom version 1 has frozen. */
+void job_cgroup_thaw(const char *jid);
 
 /** Removes it. @return 0, also when there is none; -EBUSY: somebody is in it; another -errno */
 int job_cgroup_remove(const char *jid);

@@ -174,3 +174,16 @@ int job_stdio_open_log(const char *path, uid_t uid, gid_t gid, struct st_error *
                 return st_error_errno(err, errno, "cannot open %s for output", absolute);
         return TAKE_FD(fd);
 }
+
+int job_stdio_use_log(struct job_stdio *stdio, const char *path, uid_t uid, gid_t gid, struct st_error **err) {
+        int fd = job_stdio_open_log(path, uid, gid, err);
+
+        if (fd < 0)
+                return fd;
+        stdio->job[1] = fd;
+        stdio->job[2] = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+        if (stdio->job[2] >= 0)
+                return 0;
+        stdio->job[2] = -EBADF;
+        return st_error_errno(err, errno, "cannot hand over %s", path);
+}

@@ -53,3 +53,11 @@ void job_stdio_clear(struct job_stdio *stdio);
  * @return the descriptor; -errno with err
  */
 int job_stdio_open_log(const char *path, uid_t uid, gid_t gid, struct st_error **err);
+
+/**
+ * The file itself as the output of a job that nobody attaches to: so its output outlives whoever looks after it. As
+ * job_stdio_open_log().
+ *
+ * @param stdio without an output; what was opened before a failure is in it, too
+ */
+int job_stdio_use_log(struct job_stdio *stdio, const char *path, uid_t uid, gid_t gid, struct st_error **err);

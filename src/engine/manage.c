@@ -112,21 +112,12 @@ int engine_manage(struct st_operation *operation, Daemon__RunReq *req, Daemon__R
         if (!req->type)
                 req->type = xstrdup("process");
 
-        struct run_context context = {
-                .run = {
-                        .size = sizeof(struct st_run),
-                        .operation = operation,
-                        .req = req,
-                        .resp = resp,
-                        .manage = true,
-                        .stdio = { -EBADF, -EBADF, -EBADF },
-                },
-                .stdio = JOB_STDIO_NULL,
-        };
+        struct run_context context = run_context_for(operation, req, resp);
         struct chain chain = { .operation = operation };
         struct proc_stat stat;
         int r;
 
+        context.run.manage = true;
         *ret = ENGINE_STARTED_NULL;
         r = build_chain(&chain, req->type, err);
         if (r >= 0)

@@ -122,6 +122,10 @@ const char *st_operation_jid(const struct st_operation *operation) {
         return job && job->jid && *job->jid ? job->jid : NULL;
 }
 
+bool operation_by_policy(const struct st_operation *operation) {
+        return operation->options.by_policy;
+}
+
 const char *operation_job_record(const struct st_operation *operation) {
         return isempty(operation->options.job_record) ? NULL : operation->options.job_record;
 }

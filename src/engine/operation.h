@@ -27,6 +27,7 @@ struct operation_options {
         bool no_server;
         const Stasis__V1__JobSpec *job; /* what is run, dumped, restored is this job; NULL: none. The caller's */
         const char *job_record;         /* of a dump: directory of its supervisor's record; NULL: it has none */
+        bool by_policy;                 /* nobody has asked for it: the policy of the job does */
         int cancel_fd;                  /* polls readable when to be cancelled */
         operation_report report;
         void *userdata;
@@ -48,6 +49,9 @@ bool operation_privileged(const struct st_operation *operation);
 
 /** The job that the operation is about; NULL: none. */
 const Stasis__V1__JobSpec *operation_job(const struct st_operation *operation);
+
+/** Has nobody asked for it, but the policy of the job? */
+bool operation_by_policy(const struct st_operation *operation);
 
 /** The directory of the record of the job's supervisor; NULL: it has none. */
 const char *operation_job_record(const struct st_operation *operation);

@@ -11,6 +11,7 @@
 #include "base/cleanup.h"
 #include "base/io.h"
 #include "base/memory.h"
+#include "engine/memory_budget.h"
 #include "engine/preflight_restore.h"
 #include "process/host.h"
 #include "process/parse.h"
@@ -170,42 +171,9 @@ static uint64_t memory_needed(const struct image *image) {
         return sum;
 }
 
-/** The limit of the cgroup that we are in, and so the restored processes: what is left of it; UINT64_MAX: none. */
-static uint64_t cgroup_room(void) {
-        _cleanup_free_ char *text = NULL;
-        uint64_t room = UINT64_MAX;
-        char *cursor, *line;
-
-        if (proc_read_file(getpid(), "cgroup", &text, NULL) < 0)
-                return room;
-        cursor = text;
-        while ((line = parse_line(&cursor))) {
-                const char *v2 = text_after(line, "0::"), *v1 = strstr(line, ":memory:");
-                const char *group = v2 ?: v1 ? v1 + strlen(":memory:") : NULL;
-                _cleanup_free_ char *limit_path = NULL, *usage_path = NULL, *limit = NULL, *usage = NULL;
-                uint64_t most, used;
-
-                if (!group)
-                        continue;
-                limit_path = v2 ? xasprintf("/sys/fs/cgroup%s/memory.max", group)
-                                : xasprintf("/sys/fs/cgroup/memory%s/memory.limit_in_bytes", group);
-                usage_path = v2 ? xasprintf("/sys/fs/cgroup%s/memory.current", group)
-                                : xasprintf("/sys/fs/cgroup/memory%s/memory.usage_in_bytes", group);
-                if (io_read_file(AT_FDCWD, limit_path, 64, &limit, NULL) < 0 ||
-                    io_read_file(AT_FDCWD, usage_path, 64, &usage, NULL) < 0)
-                        continue;
-                limit[strcspn(limit, "\n")] = usage[strcspn(usage, "\n")] = '\0';
-                if (text_to_uint(limit, UINT64_MAX, &most) < 0 || text_to_uint(usage, UINT64_MAX, &used) < 0)
-                        continue;
-                used = used < most ? used : most;
-                room = most - used < room ? most - used : room;
-        }
-        return room;
-}
-
 int preflight_memory(struct preflight *preflight, struct st_error **err) {
         uint64_t needed = memory_needed(restore_context(preflight->restore)->image);
-        uint64_t available = host_memory("MemAvailable"), swap = host_memory("SwapFree"), room = cgroup_room();
+        uint64_t available = host_memory("MemAvailable"), swap = host_memory("SwapFree"), room = memory_cgroup_room();
         _cleanup_free_ char *needed_text = text_from_size(needed), *available_text = text_from_size(available),
                             *room_text = text_from_size(room);
 

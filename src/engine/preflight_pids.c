@@ -14,37 +14,37 @@
 #include "process/idmap.h"
 #include "process/parse.h"
 
-/* A zombie whose parent reaps late (PID 1 of some machines takes seconds) is worth a moment. */
-#define ZOMBIE_WAIT_MS 10000
-#define ZOMBIE_STEP_MS 20
+/* A zombie whose parent reaps late (PID 1 of some machines takes seconds) is worth a moment; so is who is dying. */
+#define DYING_WAIT_MS 10000
+#define DYING_STEP_MS 20
 
 #define NEW_NAMESPACE "restore in a new PID namespace: 'unshare --pid --fork --mount-proc'"
 
 struct pids {
         struct preflight *preflight;
         struct idmap others; /* process groups and sessions of this machine */
-        int budget_ms;       /* what is left of the wait for zombies, for all PIDs together */
+        int budget_ms;       /* what is left of the wait for the dying, for all PIDs together */
         size_t looked, originals;
 };
 
 /**
- * Who holds a PID that is needed; NULL: it is free. While only zombies hold it, it is waited for.
+ * Who holds a PID that is needed; NULL: it is free. While only zombies and the dying hold it, it is waited for.
  */
 static int find_holder(struct pids *pids, pid_t pid, char **ret, struct st_error **err) {
         for (;;) {
                 /* Asked first: a zombie may be reaped between the two. */
-                bool zombies = proc_pid_is_of_zombies(pid);
+                bool dying = proc_pid_is_of_dying(pid);
                 _cleanup_free_ char *holder = proc_describe_pid(pid);
                 int r = st_operation_check_cancelled(pids->preflight->restore->operation, err);
 
                 if (r < 0)
                         return r;
-                if (!holder || pids->budget_ms <= 0 || !zombies) {
+                if (!holder || pids->budget_ms <= 0 || !dying) {
                         *ret = TAKE_PTR(holder);
                         return 0;
                 }
-                (void)poll(NULL, 0, ZOMBIE_STEP_MS);
-                pids->budget_ms -= ZOMBIE_STEP_MS;
+                (void)poll(NULL, 0, DYING_STEP_MS);
+                pids->budget_ms -= DYING_STEP_MS;
         }
 }
 
@@ -129,7 +129,7 @@ static int check_image(struct pids *pids, struct st_error **err) {
 }
 
 int preflight_pids(struct preflight *preflight, struct st_error **err) {
-        struct pids pids = { .preflight = preflight, .budget_ms = ZOMBIE_WAIT_MS };
+        struct pids pids = { .preflight = preflight, .budget_ms = DYING_WAIT_MS };
         int r = 0;
 
         if (preflight->saved && preflight->saved->pid_namespace) {

@@ -10,6 +10,7 @@
 #include "base/text.h"
 #include "engine/chain.h"
 #include "engine/engine.h"
+#include "engine/handler_options.h"
 #include "engine/request.h"
 #include "engine/restore_images.h"
 #include "process/proc.h"
@@ -45,6 +46,7 @@ static const struct restore_step {
 } steps[] = {
         { { "defaults", restore_defaults }, BUILT_IN, ALL },
         { { "validate", restore_validate }, BUILT_IN, ALL },
+        { { "options", restore_handler_options }, BUILT_IN, BY_HANDLER },
         { { "pid file", restore_pid_file }, BUILT_IN, ALL },
         { { "storage", restore_storage }, BUILT_IN, ALL },
         { { "type, early", NULL }, ST_FEATURE_restore_middleware_early, ALL },
@@ -53,6 +55,7 @@ static const struct restore_step {
         { { "type, late", NULL }, ST_FEATURE_restore_middleware_late, ALL },
         { { "check CRIU", restore_check_criu }, BUILT_IN, BY_CRIU },
         { { "preflight", restore_preflight }, BUILT_IN, BY_CRIU },
+        { { "memory", restore_memory }, BUILT_IN, BY_CRIU },
         { { "files", restore_files }, BUILT_IN, BY_CRIU },
         { { "mounts", restore_mounts }, BUILT_IN, BY_CRIU },
         { { "inherit files", restore_inherit_files }, BUILT_IN, BY_CRIU },

@@ -24,10 +24,11 @@ struct restore_context {
         size_t n_fds, room_fds;
         int *opened; /* descriptors of ours among them, to be closed */
         size_t n_opened, room_opened;
-        struct job_stdio stdio; /* fresh streams in the place of those that led outside the tree */
-        struct strv cgroups;    /* directories of the cgroups that it is restored in; none: ours */
-        char *unpacked;         /* directory of all files, removed with this; NULL: none. restore_images.h */
-        int unpacked_fd;        /* the lock on it: partial.h; -EBADF */
+        struct job_stdio stdio;    /* fresh streams in the place of those that led outside the tree */
+        struct strv cgroups;       /* directories of the cgroups that it is restored in; none: ours */
+        char *unpacked;            /* directory of all files, removed with this; NULL: none. restore_images.h */
+        struct restore_lazy *lazy; /* how its memory comes; NULL: CRIU reads it. restore_lazy.h */
+        int unpacked_fd;           /* the lock on it: partial.h; -EBADF */
 };
 
 static inline struct restore_context *restore_context(struct st_restore *restore) {
@@ -48,6 +49,7 @@ int restore_storage(struct st_restore *restore, struct st_restore_next *next, st
 int restore_reload_state(struct st_restore *restore, struct st_restore_next *next, struct st_error **err);
 int restore_network(struct st_restore *restore, struct st_restore_next *next, struct st_error **err);
 int restore_preflight(struct st_restore *restore, struct st_restore_next *next, struct st_error **err);
+int restore_memory(struct st_restore *restore, struct st_restore_next *next, struct st_error **err);
 int restore_files(struct st_restore *restore, struct st_restore_next *next, struct st_error **err);
 int restore_mounts(struct st_restore *restore, struct st_restore_next *next, struct st_error **err);
 int restore_inherit_files(struct st_restore *restore, struct st_restore_next *next, struct st_error **err);

@@ -23,6 +23,7 @@
 #include "engine/operation.h"
 #include "engine/restore_context.h"
 #include "engine/restore_directory.h"
+#include "engine/restore_lazy.h"
 #include "image/serve.h"
 
 /* After its stream was closed CRIU ends by itself within 100 ms; it is asked again, then made to. */
@@ -38,6 +39,7 @@ struct run {
         int pidfd;
         pid_t criu;
         struct st_error *failure;
+        bool lost; /* what it restores must not run: its memory is not to be had */
 };
 
 static void on_served(uint64_t done, uint64_t total, void *userdata) {
@@ -45,21 +47,32 @@ static void on_served(uint64_t done, uint64_t total, void *userdata) {
         st_operation_progress(run->context->restore.operation, "restoring", done, total);
 }
 
+/** Lets CRIU fail, since run->failure is set: it is not killed. */
+static void stop_criu(struct run *run) {
+        restore_lazy_abort(run->context->lazy);
+        if (run->serve)
+                serve_abort(run->serve);
+        else
+                (void)pidfd_send_signal(run->pidfd, SIGTERM, NULL, 0);
+}
+
 /** Waits for CRIU's end; a wish to cancel closes its stream, and it fails. */
 static int supervise(struct run *run, int *ret_status, struct st_error **err) {
         int timeout = -1, signal_next = SIGTERM;
 
         for (;;) {
-                struct pollfd polled[] = {
+                struct pollfd polled[2 + RESTORE_LAZY_FDS] = {
                         { .fd = run->pidfd, .events = POLLIN },
                         { .fd = run->failure ? -1 : st_operation_cancel_fd(run->context->restore.operation),
                           .events = POLLIN },
                 };
-                int n = poll(polled, ELEMENTSOF(polled), timeout);
+                struct restore_lazy *lazy = run->failure ? NULL : run->context->lazy;
+                int step = restore_lazy_polled(lazy, polled + 2);
+                int n = poll(polled, ELEMENTSOF(polled), run->failure ? timeout : step);
 
                 if (n < 0 && errno != EINTR)
                         return st_error_errno(err, errno, "cannot wait for CRIU");
-                if (n == 0) {
+                if (n == 0 && run->failure) {
                         /* It once hung in a futex when its tasks were killed under it. */
                         (void)pidfd_send_signal(run->pidfd, signal_next, NULL, 0);
                         signal_next = SIGKILL;
@@ -70,10 +83,13 @@ static int supervise(struct run *run, int *ret_status, struct st_error **err) {
                 } else if (n > 0 && polled[1].revents) {
                         (void)st_operation_check_cancelled(run->context->restore.operation, &run->failure);
                         timeout = CRIU_TERM_AFTER_MS;
-                        if (run->serve)
-                                serve_abort(run->serve);
-                        else
-                                (void)pidfd_send_signal(run->pidfd, SIGTERM, NULL, 0);
+                        stop_criu(run);
+                } else if (n >= 0 && lazy && restore_lazy_handle(lazy, polled + 2, &run->failure) < 0) {
+                        if (!run->failure)
+                                st_error_set(&run->failure, EIO, "its memory is lost");
+                        run->lost = true;
+                        timeout = CRIU_TERM_AFTER_MS;
+                        stop_criu(run);
                 }
         }
 }
@@ -144,6 +160,8 @@ static int fail(struct run *run, int status, int serve_result, struct st_error *
 
 static int start(struct run *run, const char *pid_file, const char *images_dir, struct st_error **err) {
         struct restore_context *context = run->context;
+        _cleanup_free_ char *hook = path_libexec("stasis-hook");
+        _cleanup_strv_ struct strv environment = { 0 };
         const Criu__CriuOpts *criu_options = context->restore.criu;
         struct criu_run criu = {
                 .binary = context->criu,
@@ -160,8 +178,16 @@ static int start(struct run *run, const char *pid_file, const char *images_dir, 
                 .lock_fd = operation_lock_fd(context->restore.operation),
         };
         uint64_t budget = memory_budget(st_operation_config(context->restore.operation));
-        int r = 0;
+        int r = restore_lazy_start(context, images_dir, err);
 
+        if (r < 0)
+                return r;
+        if (context->lazy) {
+                if (access(hook, X_OK) < 0)
+                        return st_error_errno(err, errno, "a part of stasis is missing, %s", hook);
+                criu.action_script = hook;
+                restore_lazy_options(context->lazy, &criu, &environment);
+        }
         (void)prctl(PR_SET_CHILD_SUBREAPER, 1);
         if (!images_dir)
                 r = serve_start(context->image, criu.work_dir, budget, path_temporary_dir(), on_served, run,
@@ -198,10 +224,17 @@ static int run_criu(struct run *run, const char *pid_file, struct st_error **err
                 st_error_free(serve_error);
                 return r;
         }
-        if (status != 0)
+        /* It may have been done when what it was to be told came: then it is not to run all the same. */
+        if (status != 0 || run->lost)
                 return fail(run, status, serve_result, serve_error, err);
         st_error_free(serve_error);
-        return read_pid(pid_file, &run->context->restore.pid, err);
+        r = read_pid(pid_file, &run->context->restore.pid, err);
+        if (r >= 0 && run->context->lazy) {
+                r = restore_lazy_restored(run->context->lazy, run->context->restore.pid, err);
+                if (r < 0)
+                        reap_leftovers();
+        }
+        return r;
 }
 
 int restore_criu(struct st_restore *restore, struct st_restore_next *next, struct st_error **err) {

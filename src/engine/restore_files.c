@@ -16,6 +16,7 @@
 #include "base/text.h"
 #include "engine/file_changes.h"
 #include "engine/file_rollback.h"
+#include "engine/operation.h"
 #include "engine/restore_context.h"
 
 /* How many files an error names, and how many lines an answer has of them. */
@@ -294,7 +295,8 @@ static int roll_back(struct st_restore *restore, struct st_restore_next *next, c
         struct lines lines = { restore, 0 };
         int r;
 
-        r = file_rollback_prepare(restore_context(restore)->image, changes, &rollback, err);
+        r = file_rollback_prepare(restore_context(restore)->image, changes, operation_by_policy(restore->operation),
+                                  &rollback, err);
         if (r >= 0)
                 r = st_operation_check_cancelled(restore->operation, err);
         if (r >= 0)
@@ -303,7 +305,14 @@ static int roll_back(struct st_restore *restore, struct st_restore_next *next, c
                 return st_error_wrap(err, "cannot roll back the files");
         file_rollback_describe(rollback, say, &lines);
         say_end(&lines);
-        return proceed_or_undo(restore, next, rollback, err);
+        r = proceed_or_undo(restore, next, rollback, err);
+        if (r >= 0 && operation_by_policy(restore->operation)) {
+                size_t removed = file_rollback_remove_older(rollback);
+
+                if (removed > 0)
+                        st_log_debug("removed %zu files that earlier restores by the policy had kept", removed);
+        }
+        return r;
 }
 
 int restore_files(struct st_restore *restore, struct st_restore_next *next, struct st_error **err) {

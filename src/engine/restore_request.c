@@ -13,6 +13,7 @@
 #include "base/path.h"
 #include "base/text.h"
 #include "criu/options.h"
+#include "engine/chain.h"
 #include "engine/pid_file.h"
 #include "engine/request.h"
 #include "engine/restore_context.h"
@@ -42,6 +43,11 @@ int restore_validate(struct st_restore *restore, struct st_restore_next *next, s
                 return r;
         if (!isempty(req->gpuid))
                 return st_error_set(err, EOPNOTSUPP, "GPUID: GPUs are not supported");
+        if (req->has_lazy && req->lazy && chain_has_feature(ST_FEATURE_restore_handler, req->type))
+                return st_error_set(err, EOPNOTSUPP,
+                                    "a %s is restored by its engine, which cannot let it run before "
+                                    "its memory is there",
+                                    req->type);
         if (isempty(req->path) && req->details && !isempty(req->details->jid))
                 return st_error_set(err, EOPNOTSUPP, "only the daemon knows the job %s: name a checkpoint",
                                     req->details->jid);

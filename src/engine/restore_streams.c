@@ -13,20 +13,6 @@
 #include "engine/restore_context.h"
 #include "engine/restore_output.h"
 
-/** The file itself, where nobody is to attach: so the output outlives whoever looks after it. */
-static int use_file(struct st_restore *restore, struct job_stdio *stdio, struct st_error **err) {
-        int fd = restore_open_output(restore, err);
-
-        if (fd < 0)
-                return fd;
-        stdio->job[1] = fd;
-        stdio->job[2] = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
-        if (stdio->job[2] >= 0)
-                return 0;
-        stdio->job[2] = -EBADF;
-        return st_error_errno(err, errno, "cannot hand over %s", restore->req->log);
-}
-
 int st_restore_streams(struct st_restore *restore, bool terminal, int ret[3], struct st_error **err) {
         const Stasis__V1__JobSpec *job = operation_job(restore->operation);
         struct job_stdio *stdio = &restore_context(restore)->stdio;
@@ -40,7 +26,7 @@ int st_restore_streams(struct st_restore *restore, bool terminal, int ret[3], st
                 r = terminal ? job_stdio_make_terminal(req->terminal, NULL, 0, stdio, err)
                              : job_stdio_make_pipes(stdio, err);
         else if (!isempty(req->log))
-                r = use_file(restore, stdio, err);
+                r = job_stdio_use_log(stdio, req->log, restore_owner_uid(restore), restore_owner_gid(restore), err);
         if (r < 0)
                 return r;
         for (int i = 0; i < 3; i++) {

@@ -93,16 +93,7 @@ int engine_run(struct st_operation *operation, Daemon__RunReq *req, Daemon__RunR
         if (!req->type)
                 req->type = xstrdup("process");
 
-        struct run_context context = {
-                .run = {
-                        .size = sizeof(struct st_run),
-                        .operation = operation,
-                        .req = req,
-                        .resp = resp,
-                        .stdio = { -EBADF, -EBADF, -EBADF },
-                },
-                .stdio = JOB_STDIO_NULL,
-        };
+        struct run_context context = run_context_for(operation, req, resp);
         struct chain chain = { .operation = operation };
         int r;
 

@@ -3,6 +3,7 @@
 
 /* What the built-in adapters of run and manage share; plugins see its first member only. */
 
+#include <errno.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -20,6 +21,21 @@ struct run_context {
 
 static inline struct run_context *run_context(struct st_run *run) {
         return (struct run_context *)run;
+}
+
+/** One for a request that has come; job_stdio_clear(), strv_clear() what it gets. */
+static inline struct run_context run_context_for(struct st_operation *operation, Daemon__RunReq *req,
+                                                 Daemon__RunResp *resp) {
+        return (struct run_context){
+                .run = {
+                        .size = sizeof(struct st_run),
+                        .operation = operation,
+                        .req = req,
+                        .resp = resp,
+                        .stdio = { -EBADF, -EBADF, -EBADF },
+                },
+                .stdio = JOB_STDIO_NULL,
+        };
 }
 
 /** Who the job is to be: of the request where it says so, else who asked. */

@@ -203,6 +203,15 @@ static char **make_environment(const struct st_run *run) {
         return environment;
 }
 
+/** Better than others only for who may ask for that. */
+static int run_nice(const struct st_run *run) {
+        int nice = run->req->has_nice ? run->req->nice : 0;
+
+        if (nice < 0 && !operation_privileged(run->operation))
+                nice = 0;
+        return nice < -20 ? -20 : nice > 19 ? 19 : nice;
+}
+
 int run_process(struct st_run *run, struct st_run_next *next, struct st_error **err) {
         pid_t client = operation_client(run->operation);
         const Daemon__Process *process = run->req->details->process;
@@ -222,6 +231,9 @@ int run_process(struct st_run *run, struct st_run_next *next, struct st_error **
                 .terminal = run->terminal,
                 .limits = limits,
                 .set_oom = !no_server,
+                .set_nice = !no_server,
+                .nice = run_nice(run),
+                .cpus = no_server || isempty(run->req->cpus) ? NULL : run->req->cpus,
                 .set_umask = true,
                 .umask = run->req->umask,
         };

@@ -82,20 +82,6 @@ int run_pid_file(struct st_run *run, struct st_run_next *next, struct st_error *
         return 0;
 }
 
-/** A job that nobody attaches to: its output goes to the file itself, so that it outlives whoever looks after it. */
-static int use_log(struct st_run *run, struct job_stdio *stdio, struct st_error **err) {
-        int fd = job_stdio_open_log(run->req->log, run_uid(run), run_gid(run), err);
-
-        if (fd < 0)
-                return fd;
-        stdio->job[1] = fd;
-        stdio->job[2] = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
-        if (stdio->job[2] >= 0)
-                return 0;
-        stdio->job[2] = -EBADF;
-        return st_error_errno(err, errno, "cannot hand over %s", run->req->log);
-}
-
 static int make_stdio(struct st_run *run, struct job_stdio *stdio, struct st_error **err) {
         const Daemon__RunReq *req = run->req;
 
@@ -103,7 +89,7 @@ static int make_stdio(struct st_run *run, struct job_stdio *stdio, struct st_err
                 return req->terminal ? job_stdio_make_terminal(req->terminal, NULL, 0, stdio, err)
                                      : job_stdio_make_pipes(stdio, err);
         if (!isempty(req->log))
-                return use_log(run, stdio, err);
+                return job_stdio_use_log(stdio, req->log, run_uid(run), run_gid(run), err);
         return st_operation_no_server(run->operation) ? job_stdio_inherit(stdio, err) : 0;
 }
 
