@@ -12,6 +12,8 @@
 #include "cli/interrupt.h"
 #include "cli/output.h"
 #include "engine/memory_budget.h"
+#include "image/native_fold.h"
+#include "image/podman.h"
 
 const struct st_option conversion_options[] = {
         { .flag = "streams",
@@ -31,6 +33,16 @@ int conversion_streams(const struct cli *cli, enum image_format format, unsigned
         return image_check_streams(format, *ret, err);
 }
 
+/** An image of an image: its frames are copied as they are, with those that it has in others. */
+static int copy_native(const struct conversion *conversion, struct st_error **err) {
+        const struct native_fold fold = {
+                .path = conversion->source,
+                .destination = conversion->destination,
+                .cancel_fd = interrupt_fd(),
+        };
+        return native_fold(&fold, err);
+}
+
 static int convert(const struct cli *cli, const struct conversion *conversion, struct image *image,
                    struct st_error **err) {
         _cleanup_free_ char *directory = path_directory(conversion->destination);
@@ -40,6 +52,8 @@ static int convert(const struct cli *cli, const struct conversion *conversion, s
         struct image_write options = {
                 .format = conversion->format,
                 .streams = conversion->streams,
+                .podman = conversion->podman,
+                .codec = NATIVE_ZSTD,
                 .destination = conversion->destination,
                 .partial = partial,
                 .uid = geteuid(),
@@ -48,6 +62,8 @@ static int convert(const struct cli *cli, const struct conversion *conversion, s
         };
         int r;
 
+        if (conversion->format == IMAGE_NATIVE && image_get_format(image) == IMAGE_NATIVE)
+                return copy_native(conversion, err);
         r = image_load(image, store, interrupt_fd(), err);
         return r < 0 ? r : image_write(store, &options, err);
 }
@@ -61,6 +77,8 @@ static int run(struct cli *cli, const struct conversion *conversion, struct st_e
                 r = image_open(conversion->source, &image, err);
         if (r >= 0)
                 r = image_check(image, err);
+        if (r >= 0 && conversion->podman)
+                r = podman_check(image, conversion->format, err);
         if (r < 0)
                 return r;
         if (!image_verified(image))

@@ -3,6 +3,7 @@
 
 /* What `checkpoint export` and `checkpoint import` have in common: a checkpoint written anew in another format. */
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include <stasis/error.h>
@@ -18,6 +19,7 @@ struct conversion {
         const char *destination; /* absolute path, suffix included; must not exist */
         enum image_format format;
         unsigned streams;
+        bool podman; /* an archive for Podman */
 };
 
 /** The flags that both have. */

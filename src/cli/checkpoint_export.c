@@ -21,6 +21,9 @@ static const struct st_option export_options[] = {
           .value_name = "NAME",
           .help = "format of the export; not given: by the end of DEST's name, a directory if that has none",
           .choices = IMAGE_FORMATS },
+        { .flag = "podman",
+          .type = ST_OPTION_BOOL,
+          .help = "an archive that 'podman container restore --import' reads, of one that Podman made" },
         ST_OPTION_END,
 };
 
@@ -59,9 +62,12 @@ static int run_export(struct cli *cli, struct st_error **err) {
         struct conversion conversion = { .verb = "export", .destination = destination };
         int r;
 
+        conversion.podman = st_arguments_bool(cli->arguments, "podman");
         r = choose_format(cli->arguments, destination, &conversion.format, err);
         if (r >= 0)
                 r = conversion_streams(cli, conversion.format, &conversion.streams, err);
+        if (r >= 0 && conversion.podman && conversion.streams > 1)
+                r = st_error_set(err, EINVAL, "--streams: Podman reads one archive");
         if (r < 0)
                 return r;
         cli_begin_work(cli);

@@ -254,6 +254,10 @@ static json_t *make_summary(const struct inspection *inspection) {
         PUT("manifest", json_boolean(inspection->verified));
         PUT("size", json_integer((json_int_t)inspection->size));
         PUT("stored_size", json_integer((json_int_t)inspection->stored));
+        if (inspection->n_ancestors > 0) {
+                PUT("parent", output_text_json(inspection->ancestors[0]));
+                PUT("chain", output_messages_json(inspection->ancestors, inspection->n_ancestors));
+        }
         PUT("type", text_or_null(inspection->type));
         PUT("host", text_or_null(host ? host->hostname : NULL));
         PUT("kernel", text_or_null(host ? host->kernelversion : NULL));

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* `stasis job checkpoint list JID` and `stasis checkpoint delete ID`: the checkpoints that the daemon knows. */
+/* `stasis job checkpoint list JID`: the checkpoints that the daemon knows. */
 
 #include "cli/checkpoints.h"
 
@@ -75,6 +75,9 @@ json_t *checkpoint_json(const Stasis__V1__CheckpointInfo *checkpoint) {
         json_object_set_new(object, "pages", json_integer((json_int_t)checkpoint->pages));
         json_object_set_new(object, "host", output_text_json(checkpoint->host));
         json_object_set_new(object, "uid", json_integer(checkpoint->uid));
+        json_object_set_new(object, "parent",
+                            isempty(checkpoint->parent) ? json_null() : output_text_json(checkpoint->parent));
+        json_object_set_new(object, "ancestors", json_integer(checkpoint->ancestors));
         json_object_set_new(object, "missing", json_boolean(checkpoint->missing));
         return object;
 }
@@ -117,30 +120,6 @@ static int run_list(struct cli *cli, struct st_error **err) {
         return r < 0 ? r : EXIT_OK;
 }
 
-static int run_delete(struct cli *cli, struct st_error **err) {
-        const char *const *ids = st_arguments_words(cli->arguments);
-        json_t *deleted = json_array();
-        int r = 0;
-
-        cli_begin_work(cli);
-        for (; *ids && r >= 0; ids++) {
-                Daemon__DeleteCheckpointReq req = DAEMON__DELETE_CHECKPOINT_REQ__INIT;
-
-                req.id = (char *)*ids;
-                r = daemon_call(cli, "/daemon.Daemon/DeleteCheckpoint", &req.base,
-                                &daemon__delete_checkpoint_resp__descriptor, NULL, err);
-                if (r < 0)
-                        break;
-                json_array_append_new(deleted, output_text_json(*ids));
-                if (!cli->json)
-                        printf("deleted checkpoint %s\n", *ids);
-        }
-        if (r >= 0 && cli->json)
-                output_json(json_pack("{s:O}", "deleted", deleted));
-        json_decref(deleted);
-        return r < 0 ? r : EXIT_OK;
-}
-
 const struct command command_job_checkpoint = {
         .path = "job checkpoint",
         .summary = "Shows the checkpoints of jobs",
@@ -157,15 +136,4 @@ const struct command command_job_checkpoint_list = {
         .examples = "checkpoints calm-otter\njob checkpoint list calm-otter --json",
         .config = true,
         .run = run_list,
-};
-
-const struct command command_checkpoint_delete = {
-        .path = "checkpoint delete",
-        .words = "ID…",
-        .min_words = 1,
-        .max_words = SIZE_MAX,
-        .summary = "Deletes checkpoints of jobs, their files too",
-        .examples = "checkpoint delete 5f2c9b1e",
-        .config = true,
-        .run = run_delete,
 };

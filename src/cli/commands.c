@@ -40,6 +40,7 @@ const struct command *const commands[] = {
         &command_checkpoint_export,
         &command_checkpoint_import,
         &command_checkpoint_delete,
+        &command_checkpoint_fold,
         &command_explain,
         &command_plugin,
         &command_plugin_list,

@@ -13,6 +13,7 @@
 #include "base/messages.h"
 #include "base/options.h"
 #include "base/text.h"
+#include "cli/checkpoints.h"
 #include "cli/cli.h"
 #include "cli/command.h"
 #include "cli/dump.h"
@@ -27,6 +28,10 @@ static const struct st_option dump_options[] = {
           .type = ST_OPTION_STRING,
           .value_name = "NAME",
           .help = "name of the checkpoint in its directory; made from type, ID and time when not given" },
+        { .flag = "parent",
+          .type = ST_OPTION_STRING,
+          .value_name = "PATH|ID",
+          .help = "an earlier checkpoint of the format image: what has not changed since is not stored again" },
         { .flag = "stop", .type = ST_OPTION_BOOL, .help = "end the target once the checkpoint is safe on disk" },
         { .flag = "tcp-established",
           .type = ST_OPTION_BOOL,
@@ -146,6 +151,10 @@ int dump_request(const struct st_dump_command *type, const struct st_arguments *
                 message_set_string(&req->files, st_arguments_string(arguments, "files"));
         if (is_explicit(arguments, "compression"))
                 message_set_string(&req->compression, st_arguments_string(arguments, "compression"));
+        if (is_explicit(arguments, "image-codec"))
+                message_set_string(&req->imagecodec, st_arguments_string(arguments, "image-codec"));
+        if (is_explicit(arguments, "capture"))
+                message_set_string(&req->capture, st_arguments_string(arguments, "capture"));
         if (is_explicit(arguments, "streams")) {
                 int64_t streams = st_arguments_int(arguments, "streams");
 
@@ -221,6 +230,21 @@ int dump_operate(struct cli *cli, Daemon__DumpReq *req, const char *outcome, Dae
         return 0;
 }
 
+static int find_parent(struct cli *cli, Daemon__DumpReq *req, struct st_error **err) {
+        const char *parent = st_arguments_string(cli->arguments, "parent");
+        _cleanup_free_ char *path = NULL;
+        int r;
+
+        if (!st_arguments_given(cli->arguments, "parent"))
+                return 0;
+        if (isempty(parent))
+                return st_error_set(err, EINVAL, "--parent: no checkpoint is named");
+        r = checkpoint_resolve(cli, parent, &path, err);
+        if (r >= 0)
+                message_set_string(&req->parent, path);
+        return r;
+}
+
 static void print_dump(const struct cli *cli, const Daemon__DumpReq *req, const Daemon__DumpResp *resp,
                        const char *target) {
         if (!cli->json) {
@@ -255,6 +279,8 @@ static int run_dump(struct cli *cli, struct st_error **err) {
                 return r;
         cli_begin_work(cli);
         r = check_result_file(result_file, err);
+        if (r >= 0)
+                r = find_parent(cli, req, err);
         if (r < 0)
                 return r;
         r = dump_operate(cli, req, outcome, &resp, err);

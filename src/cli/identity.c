@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <grp.h>
+#include <sched.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -45,6 +46,33 @@ static void fill_limits(Daemon__RunReq *req) {
         }
 }
 
+/** "0-3,8": the CPUs that we may run on; malloc'ed, NULL: not known */
+static char *list_cpus(void) {
+        _cleanup_strv_ struct strv ranges = { 0 };
+        cpu_set_t cpus;
+
+        if (sched_getaffinity(0, sizeof(cpus), &cpus) < 0)
+                return NULL; /* more than that has room for */
+        for (int first = 0, last; first < CPU_SETSIZE; first = last + 1) {
+                last = first;
+                if (!CPU_ISSET(first, &cpus))
+                        continue;
+                while (last + 1 < CPU_SETSIZE && CPU_ISSET(last + 1, &cpus))
+                        last++;
+                strv_addf(&ranges, last > first ? "%d-%d" : "%d", first, last);
+        }
+        return strv_join(&ranges, ",");
+}
+
+static void fill_scheduling(Daemon__RunReq *req) {
+        errno = 0;
+        int nice = getpriority(PRIO_PROCESS, 0);
+
+        req->has_nice = nice != -1 || errno == 0;
+        req->nice = nice;
+        req->cpus = list_cpus();
+}
+
 int identity_fill(Daemon__RunReq *req, bool as_root, struct st_error **err) {
         mode_t mask = umask(0);
 
@@ -57,6 +85,7 @@ int identity_fill(Daemon__RunReq *req, bool as_root, struct st_error **err) {
         for (char **variable = environ; variable && *variable; variable++)
                 message_append(&req->n_env, &req->env, xstrdup(*variable));
         fill_limits(req);
+        fill_scheduling(req);
         if (!as_root)
                 return fill_groups(req, err);
         message_append(&req->n_groups, &req->groups, 0);

@@ -63,7 +63,7 @@ static int open_log(struct follower *follower) {
         return fstat(fd, &follower->st) < 0 ? -errno : 0;
 }
 
-/* @return 1: something was read; 0: nothing more for now; -errno with err */
+/* @return 1: something was read; 0: nothing more is there; -errno with err */
 static int copy(struct follower *follower, struct st_error **err) {
         bool any = false;
 

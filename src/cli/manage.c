@@ -60,8 +60,9 @@ int manage_request(const struct st_run_command *type, const struct st_arguments 
         req->has_action = 1;
         req->action = st_arguments_bool(arguments, "upcoming") ? DAEMON__RUN_ACTION__MANAGE_UPCOMING
                                                                : DAEMON__RUN_ACTION__MANAGE_EXISTING;
-        if (st_arguments_given(arguments, "jid"))
-                message_set_string(&req->jid, st_arguments_string(arguments, "jid"));
+        r = request_new_jid(arguments, &req->jid, err);
+        if (r < 0)
+                return r;
         request_set_path(&req->pidfile, arguments, "pid-file");
         r = policy_from_arguments(arguments, &req->policy, err);
         if (r < 0)

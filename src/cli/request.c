@@ -8,6 +8,7 @@
 #include <jansson.h>
 
 #include "base/cleanup.h"
+#include "base/jid.h"
 #include "base/memory.h"
 #include "base/messages.h"
 #include "base/path.h"
@@ -157,6 +158,19 @@ int request_jid(const struct st_arguments *arguments, char **ret, struct st_erro
         }
         message_set_string(ret, words[0]);
         return 0;
+}
+
+int request_new_jid(const struct st_arguments *arguments, char **ret, struct st_error **err) {
+        const char *jid = st_arguments_string(arguments, "jid");
+        int r;
+
+        if (!st_arguments_given(arguments, "jid"))
+                return 0;
+        /* On the wire an empty one means none: a script whose variable is not set would get a name it does not know. */
+        r = jid_check(jid, err);
+        if (r >= 0)
+                message_set_string(ret, jid);
+        return r;
 }
 
 int request_fill_job(const struct st_arguments *arguments, Daemon__DumpReq *req, struct st_error **err) {

@@ -39,6 +39,9 @@ int request_pid(const char *const *words, Daemon__Process **ret, struct st_error
 /** Reads the only word, a JID, which goes without --no-server. */
 int request_jid(const struct st_arguments *arguments, char **ret, struct st_error **err);
 
+/** The --jid for a job that is to be, checked; NULL when none is given. */
+int request_new_jid(const struct st_arguments *arguments, char **ret, struct st_error **err);
+
 /** Fills the JID of `dump job JID` and its like; an st_fill_dump_fn. */
 int request_fill_job(const struct st_arguments *arguments, Daemon__DumpReq *req, struct st_error **err);
 

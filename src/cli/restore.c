@@ -77,6 +77,9 @@ static const struct st_option restore_options[] = {
           .type = ST_OPTION_BOOL,
           .value_name = "BOOL",
           .help = "leave the process stopped; SIGCONT lets it run" },
+        { .flag = "lazy",
+          .type = ST_OPTION_BOOL,
+          .help = "let it run at once, and read its memory meanwhile; of a checkpoint in the format 'image'" },
         { .flag = "hook",
           .type = ST_OPTION_LIST,
           .value_name = "post-restore=PROGRAM",
@@ -177,6 +180,8 @@ int restore_request(const struct st_restore_command *type, const struct st_argum
         request_set_path(&req->log, arguments, "out");
         if (st_arguments_bool(arguments, "check"))
                 req->has_check = req->check = 1;
+        if (st_arguments_bool(arguments, "lazy"))
+                req->has_lazy = req->lazy = 1;
         if (st_arguments_given(arguments, "files"))
                 message_set_string(&req->files, st_arguments_string(arguments, "files"));
         request_fill_hooks(arguments, &req->n_hooks, &req->hooks);

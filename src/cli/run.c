@@ -125,8 +125,9 @@ int run_request(const struct st_run_command *type, const struct st_arguments *ar
         req->details = message_new(&daemon__details__descriptor);
         req->has_action = 1;
         req->action = DAEMON__RUN_ACTION__START_NEW;
-        if (st_arguments_given(arguments, "jid"))
-                message_set_string(&req->jid, st_arguments_string(arguments, "jid"));
+        r = request_new_jid(arguments, &req->jid, err);
+        if (r < 0)
+                return r;
         request_set_path(&req->pidfile, arguments, "pid-file");
         request_set_path(&req->log, arguments, "out");
         if (attach || (server && st_arguments_bool(arguments, "attachable"))) {

@@ -16,7 +16,10 @@
 #include "base/memory.h"
 #include "base/messages.h"
 #include "base/spawn.h"
+#include "base/path.h"
 #include "daemon/jobs_private.h"
+#include "daemon/leftovers.h"
+#include "engine/checkpoint_chain.h"
 
 /* At once. */
 #define VERIFICATIONS_MAX 2
@@ -55,6 +58,27 @@ static int ends(const Stasis__V1__CheckpointInfo *info, const char *operation, v
 
 bool checkpoints_ending(struct jobs *jobs, const char *jid) {
         return db_checkpoint_each_begun(jobs->db, ends, (void *)jid, NULL) > 0;
+}
+
+struct unsettled {
+        const char *jid;
+        size_t n;
+};
+
+static int count(const Stasis__V1__CheckpointInfo *info, const char *operation, void *userdata) {
+        struct unsettled *unsettled = userdata;
+
+        (void)operation;
+        if (info->jid && streq(info->jid, unsettled->jid) && !isempty(info->path) && access(info->path, F_OK) == 0)
+                unsettled->n++;
+        return 0;
+}
+
+size_t checkpoints_unsettled(struct jobs *jobs, const char *jid) {
+        struct unsettled unsettled = { .jid = jid };
+
+        (void)db_checkpoint_each_begun(jobs->db, count, &unsettled, NULL);
+        return unsettled.n;
 }
 
 static void verification_free(struct jobs *jobs, struct verification *verification) {
@@ -118,6 +142,7 @@ void checkpoints_child_ended(struct jobs *jobs, pid_t pid, int status) {
                 return;
         if (status == 0) {
                 checkpoints_complete(verification->info);
+                checkpoint_chain_describe(verification->info);
                 if (db_checkpoint_ready(jobs->db, verification->info, &error) >= 0)
                         st_log_info("the dump %s of job %s had succeeded: %s", verification->info->id,
                                     verification->info->jid ?: "?", verification->info->path);
@@ -125,6 +150,15 @@ void checkpoints_child_ended(struct jobs *jobs, pid_t pid, int status) {
                 forget(jobs, verification->info, "was interrupted, and what it left is no checkpoint");
         verification_free(jobs, verification);
         jobs_settle(jobs);
+}
+
+/** Its worker has ended: if it did not get to remove what it had written, that stands where the checkpoint would be. */
+static void clean_beside(const Stasis__V1__CheckpointInfo *info) {
+        _cleanup_free_ char *directory =
+                isempty(info->path) || info->path[0] != '/' ? NULL : path_directory(info->path);
+
+        if (directory)
+                leftovers_clean(directory, info->has_uid ? info->uid : geteuid());
 }
 
 /** @return whether it is not told yet */
@@ -140,6 +174,7 @@ static bool settle_one(struct jobs *jobs, const Stasis__V1__CheckpointInfo *info
                         return false; /* its end will tell */
         if (isempty(info->path) || access(info->path, F_OK) < 0) {
                 forget(jobs, info, "was interrupted");
+                clean_beside(info);
                 return false;
         }
         if (n < VERIFICATIONS_MAX)

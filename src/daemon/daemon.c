@@ -23,8 +23,10 @@
 #include "base/path.h"
 #include "base/text.h"
 #include "base/version.h"
+#include "daemon/leftovers.h"
 #include "daemon/monitor.h"
 #include "daemon/service.h"
+#include "daemon/service_calls.h"
 #include "daemon/supervisors.h"
 #include "daemon/workers.h"
 #include "engine/settings.h"
@@ -199,6 +201,16 @@ static void raise_limit(struct daemon *daemon) {
                 workers_set_limit_nofile(daemon->service.workers, &limit);
 }
 
+/** What workers were writing when they were killed. Those of an earlier daemon that still run hold locks. */
+static void clean_checkpoints(const struct st_arguments *config) {
+        const char *configured = st_arguments_string(config, "Checkpoint.Dir");
+        _cleanup_free_ char *directory =
+                isempty(configured) || strstr(configured, "://") ? NULL : path_absolute(configured);
+
+        if (directory)
+                leftovers_clean(directory, geteuid());
+}
+
 static int prepare_jobs(struct daemon *daemon, const struct st_arguments *config, struct st_error **err) {
         int r;
 
@@ -206,6 +218,8 @@ static int prepare_jobs(struct daemon *daemon, const struct st_arguments *config
         workers_clean_stale(daemon->service.workers);
         r = jobs_new(daemon->loop, config, daemon->service.workers, daemon->service.supervisors, &daemon->service.jobs,
                      err);
+        if (r >= 0)
+                clean_checkpoints(config);
         if (r >= 0)
                 r = policies_new(daemon->loop, daemon->service.jobs, &daemon->service.policies, err);
         return r < 0 ? r : monitor_new(&daemon->service, &daemon->monitor, err);
@@ -251,6 +265,7 @@ static void daemon_clear(struct daemon *daemon) {
         policies_free(daemon->service.policies);
         jobs_free(daemon->service.jobs);
         workers_free(daemon->service.workers);
+        service_calls_clear(&daemon->service);
         supervisors_free(daemon->service.supervisors);
         if (daemon->listening)
                 (void)unlink(daemon->address);

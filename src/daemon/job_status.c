@@ -2,27 +2,9 @@
 #include "daemon/job_status.h"
 
 #include "base/text.h"
+#include "process/parse.h"
 #include "process/proc.h"
-
-const char *job_status_word(char state) {
-        switch (state) {
-        case 'R':
-                return "running";
-        case 'S':
-                return "sleep";
-        case 'D':
-                return "disk-sleep";
-        case 'T':
-        case 't':
-                return "stop";
-        case 'I':
-                return "idle";
-        case 'Z':
-                return "zombie";
-        default:
-                return JOB_HALTED; /* dead: it will be gone in a moment */
-        }
-}
+#include "process/state.h"
 
 const char *job_status(const struct db_job *job) {
         struct proc_stat stat;
@@ -31,5 +13,6 @@ const char *job_status(const struct db_job *job) {
                 return JOB_HALTED;
         if (proc_read_stat(job->pid, &stat) < 0 || stat.start_time != job->start_time)
                 return JOB_HALTED;
-        return job_status_word(stat.state);
+        /* Dead ones will be gone in a moment. */
+        return proc_stat_is_dead(&stat) && stat.state != 'Z' ? JOB_HALTED : process_state_word(stat.state);
 }

@@ -7,8 +7,5 @@
 
 #define JOB_HALTED "halted"
 
-/** "running", "sleep", "disk-sleep", "stop", "zombie", "idle"; JOB_HALTED when there is no such process any more. */
+/** A word of process_state_word(); JOB_HALTED when there is no such process any more. */
 const char *job_status(const struct db_job *job);
-
-/** The word for a state letter of /proc/PID/stat, proc(5). */
-const char *job_status_word(char state);

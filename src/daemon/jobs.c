@@ -325,6 +325,7 @@ struct worker *job_operation_start(struct job_operation *operation, struct jobs 
         task->gid = caller->gid;
         task->pid = caller->pid;
         task->privileged = caller->privileged;
+        task->by_policy = caller->policy;
         task->caller = TAKE_PTR(caller->text);
         worker = workers_start(jobs->workers, task, own, operation);
         operation->id = xstrdup(worker_id(worker));
@@ -335,8 +336,8 @@ void jobs_ask_plugin(struct jobs *jobs, Stasis__Worker__OperationKind kind, cons
                      const Stasis__V1__JobSpec *spec, const struct job_caller *caller,
                      void (*end)(const Stasis__Worker__Result *result, const Stasis__V1__Profile *profile,
                                  struct st_error *error, void *userdata),
-                     void *userdata) {
-        const struct worker_events events = { .end = end };
+                     void (*forget)(void *userdata), void *userdata) {
+        const struct worker_events events = { .end = end, .forget = forget };
         struct worker_task task = {
                 .kind = kind,
                 .kind_name = kind_name,

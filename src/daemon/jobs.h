@@ -117,9 +117,10 @@ void jobs_delete(struct jobs *jobs, char *const *jids, size_t n_jids, struct job
  * jobs_wait.c: calls `done` once, from the loop, when none of the jobs lives any more, or after timeout_ms.
  *
  * @param jids copied
+ * @param forget called instead of it when the daemon itself ends before
  */
 void jobs_wait(struct jobs *jobs, char *const *jids, size_t n_jids, uint64_t timeout_ms, void (*done)(void *userdata),
-               void *userdata);
+               void (*forget)(void *userdata), void *userdata);
 
 /** Replaces the policy of a job, in the supervisor's record, too. @return -ENOENT; errors of writing, with err */
 int jobs_set_policy(struct jobs *jobs, const char *jid, const Daemon__JobPolicy *policy, struct st_error **err);
@@ -135,8 +136,18 @@ int checkpoints_get(struct jobs *jobs, const Daemon__GetCheckpointReq *req, Stas
 int checkpoints_list(struct jobs *jobs, const char *jid, const char *id, Stasis__V1__ListCheckpointsResp *resp,
                      struct st_error **err);
 
-/** checkpoints.c: its file, and what is known of it. @return -EBUSY while an operation on its job runs */
-int checkpoints_delete(struct jobs *jobs, const char *id, struct st_error **err);
+/**
+ * checkpoints_delete.c: its file, after others have taken over what they need of it, and what is known of it. Not while an
+ * operation on its job runs: -EBUSY.
+ *
+ * @param done called once, also at once; the error is lent, NULL: it is gone
+ */
+void checkpoints_delete(struct jobs *jobs, const char *id, struct job_caller *caller,
+                        void (*done)(struct st_error *error, void *userdata), void *userdata);
+
+/** checkpoints_chain.c: makes a checkpoint independent of others. @param done as above */
+void checkpoints_fold(struct jobs *jobs, const char *id, struct job_caller *caller,
+                      void (*done)(struct st_error *error, void *userdata), void *userdata);
 
 /** What is known of a process that once was a job's or was restored, for Attach. */
 struct job_process {

@@ -35,6 +35,7 @@ static int delete_one(struct jobs *jobs, const struct db_job *job, Daemon__Delet
         int r;
 
         (void)db_checkpoint_each(jobs->db, jid, count, &n, NULL);
+        n += checkpoints_unsettled(jobs, jid); /* they become known as the others, without the job */
         /* What is left of its processes belongs to no job: another daemon would adopt it. */
         if (job->record) {
                 r = supervisors_disown(jobs->supervisors, job->record);
@@ -61,7 +62,7 @@ static int check_ended(struct jobs *jobs, const struct db_job *job, struct st_er
                 st_error_hint(err, "end it first, with 'stasis kill %s'", jid);
                 return -EBUSY;
         }
-        if (workers_have_job(jobs->workers, jid))
+        if (workers_have_job(jobs->workers, jid) || workers_have_stale_job(jobs->workers, jid))
                 return st_error_set(err, EBUSY, "an operation on job %s runs", jid);
         return 0;
 }
@@ -77,6 +78,18 @@ static void cleaned(struct deletion *deletion) {
                 message_freep(&deletion->resp);
         deletion->done(error ? NULL : deletion->resp, error, deletion->userdata);
         free(deletion);
+}
+
+/** The daemon itself ends: the job stays. */
+static void forget(void *userdata) {
+        struct cleaning *cleaning = userdata;
+        struct deletion *deletion = cleaning->deletion;
+
+        if (!deletion->error)
+                st_error_set(&deletion->error, ECANCELED, "the daemon ends");
+        free(cleaning->jid);
+        free(cleaning);
+        cleaned(deletion);
 }
 
 static void on_cleaned(const Stasis__Worker__Result *result, const Stasis__V1__Profile *profile, struct st_error *error,
@@ -114,7 +127,7 @@ static void delete_ended(struct deletion *deletion, const struct db_job *job, co
         cleaning->jid = xstrdup(job->spec->jid);
         deletion->cleaning++;
         jobs_ask_plugin(deletion->jobs, STASIS__WORKER__OPERATION_KIND__CLEANUP, "cleanup", cleaning->jid, job->spec,
-                        caller, on_cleaned, cleaning);
+                        caller, on_cleaned, forget, cleaning);
 }
 
 void jobs_delete(struct jobs *jobs, char *const *jids, size_t n_jids, struct job_caller *caller,

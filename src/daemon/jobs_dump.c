@@ -15,6 +15,7 @@
 #include "base/messages.h"
 #include "base/path.h"
 #include "daemon/jobs_private.h"
+#include "engine/checkpoint_chain.h"
 #include "image/image.h"
 
 #define NAMES_MAX 1000
@@ -27,6 +28,7 @@ struct dump {
         Stasis__Worker__OperationKind kind;
         Daemon__DumpReq *req;
         Stasis__V1__CheckpointInfo *info; /* once it is begun */
+        uint64_t changes;                 /* jobs->changes by then */
 
         /* The end, while the job's own is waited for. */
         Stasis__Worker__Result *result;
@@ -118,6 +120,8 @@ static int begin_checkpoint(struct dump *dump, const struct worker_task *task, c
         info->type = xstrdup(dump->req->type);
         info->path = choose_path(operation->jobs, dump->req, operation->jid, &format);
         info->format = xstrdup(format);
+        checkpoints_choose_parent(operation->jobs, dump->req, operation->jid);
+        dump->changes = operation->jobs->changes;
         info->has_time = info->has_uid = info->has_ends = info->has_scheduled = 1;
         info->time = jobs_now();
         info->uid = task->uid;
@@ -175,8 +179,13 @@ static void complete(struct dump *dump, const Stasis__Worker__Result *result) {
                 info->has_frozen = told->has_frozen, info->frozen = told->frozen;
                 info->has_duration = told->has_duration, info->duration = told->duration;
                 info->has_pages = told->has_pages, info->pages = told->pages;
+                message_set_string(&info->parent, told->parent);
+                info->has_ancestors = told->has_ancestors, info->ancestors = told->ancestors;
         }
         checkpoints_complete(info);
+        /* Maybe it was changed before it was on record. */
+        if (dump->changes != dump->operation.jobs->changes)
+                checkpoint_chain_describe(info);
 }
 
 static void record_end(struct dump *dump, const Stasis__Worker__Result *result) {
@@ -197,6 +206,8 @@ static void record_end(struct dump *dump, const Stasis__Worker__Result *result) 
                 jobs_settle_soon(jobs);
         } else
                 jobs_tell(jobs, dump->operation.jid);
+        if (result)
+                checkpoints_limit_chain(jobs, dump->info);
 }
 
 static void on_job_ended(void *userdata) {
@@ -204,6 +215,10 @@ static void on_job_ended(void *userdata) {
 
         job_operation_end(&dump->operation, dump->result, dump->profile, NULL);
         dump_free(dump);
+}
+
+static void forget(void *userdata) {
+        dump_free(userdata);
 }
 
 static void on_end(const Stasis__Worker__Result *result, const Stasis__V1__Profile *profile, struct st_error *error,
@@ -218,17 +233,13 @@ static void on_end(const Stasis__Worker__Result *result, const Stasis__V1__Profi
                         dump->result = message_copy(&result->base);
                         dump->profile = message_copy(&profile->base);
                         jobs_settle(operation->jobs);
-                        jobs_wait(operation->jobs, &operation->jid, 1, END_WAIT_MS, on_job_ended, dump);
+                        jobs_wait(operation->jobs, &operation->jid, 1, END_WAIT_MS, on_job_ended, forget, dump);
                         return;
                 }
                 jobs_settle(operation->jobs);
         }
         job_operation_end(operation, result, profile, error);
         dump_free(dump);
-}
-
-static void forget(void *userdata) {
-        dump_free(userdata);
 }
 
 static const char *kind_name(Stasis__Worker__OperationKind kind) {

@@ -245,16 +245,21 @@ void jobs_started(struct jobs *jobs, const char *jid, const char *id, pid_t pid,
 void jobs_restore_failed(struct jobs *jobs, const char *jid, const char *reason) {
         _cleanup_(message_freep) Stasis__V1__JobInfo *info = message_new(&stasis__v1__job_info__descriptor);
         struct db_job_change change = { .state = STASIS__V1__JOB_STATE__LOST, .reason = reason };
+        bool by_policy = false;
 
         (void)db_job_history(jobs->db, jid, info, NULL);
         for (size_t i = info->n_history; i > 0; i--) {
                 const Stasis__V1__JobEvent *event = info->history[i - 1];
 
-                if (event->state == STASIS__V1__JOB_STATE__RESTORING)
+                if (event->state == STASIS__V1__JOB_STATE__RESTORING) {
+                        by_policy = event->reason && streq(event->reason, JOBS_BY_POLICY);
                         continue;
+                }
                 if (!job_state_is_alive(event->state)) {
                         change.state = event->state;
                         change.exit_status = event->exitstatus;
+                        /* What the daemon wanted to go on with at its start it still does. */
+                        change.resume = by_policy && event->state == STASIS__V1__JOB_STATE__CHECKPOINTED;
                 }
                 break;
         }

@@ -4,6 +4,7 @@
 
 #include <signal.h>
 #include <sys/pidfd.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -75,6 +76,27 @@ static void mark_killed(struct jobs *jobs, const struct db_job *job, int sig) {
         (void)jobs_change(jobs, job->spec->jid, &change);
 }
 
+/** @return 1 sent, 0 there is nobody any more, -errno with err */
+static int end_or_signal(struct jobs *jobs, const struct db_job *job, int sig, struct st_error **err) {
+        size_t killed = sig == SIGKILL ? jobs_kill_tree(jobs, job) : 0;
+        int r = send_signal(job, sig, err);
+
+        return r == 0 && killed > 0 ? 1 : r;
+}
+
+/** Of a job that has ended: what it has left, and what its policy still means to do. @return what there is to say */
+static char *end_remains(struct jobs *jobs, const struct db_job *job, int sig) {
+        size_t killed = sig == SIGKILL && !job_state_is_alive(job->state) ? jobs_kill_tree(jobs, job) : 0;
+
+        if (sig == SIGKILL && job->state == STASIS__V1__JOB_STATE__EXITED && WIFSIGNALED(job->exit_status))
+                mark_killed(jobs, job, WTERMSIG(job->exit_status));
+        else if (sig == SIGKILL && job->state == STASIS__V1__JOB_STATE__LOST)
+                mark_killed(jobs, job, sig);
+        return killed == 0 ? xasprintf("nothing to kill: job %s is %s", job->spec->jid, job_state_name(job->state))
+                           : xasprintf("killed what job %s had left: %zu process%s", job->spec->jid, killed,
+                                       killed == 1 ? "" : "es");
+}
+
 static int kill_one(struct jobs *jobs, const char *jid, int sig, Daemon__KillResp *resp, struct st_error **err) {
         struct db_job job;
         int r = jobs_get(jobs, jid, &job, err);
@@ -84,13 +106,11 @@ static int kill_one(struct jobs *jobs, const char *jid, int sig, Daemon__KillRes
         if (job.state == STASIS__V1__JOB_STATE__RUNNING) {
                 /* First: a policy must not take its end for an accident. */
                 mark_killed(jobs, &job, sig);
-                r = send_signal(&job, sig, err);
+                r = end_or_signal(jobs, &job, sig, err);
         }
-        if (r > 0)
-                message_append(&resp->n_messages, &resp->messages, say(&job, sig));
-        else if (r == 0)
+        if (r >= 0)
                 message_append(&resp->n_messages, &resp->messages,
-                               xasprintf("nothing to kill: job %s is %s", jid, job_state_name(job.state)));
+                               r > 0 ? say(&job, sig) : end_remains(jobs, &job, sig));
         db_job_clear(&job);
         return r;
 }
@@ -105,6 +125,15 @@ static void finish(void *userdata) {
         strv_clear(&killing->ending);
         strv_clear(&killing->asked);
         free(killing);
+}
+
+/** The daemon itself ends. */
+static void forget(void *userdata) {
+        struct killing *killing = userdata;
+
+        if (!killing->error)
+                st_error_set(&killing->error, ECANCELED, "the daemon ends");
+        finish(killing);
 }
 
 static void send_to(struct killing *killing, const char *jid, int sig) {
@@ -139,7 +168,8 @@ static void on_patience(void *userdata) {
                 send_to(killing, jid, SIGKILL);
         }
         if (killing->ending.n > 0)
-                jobs_wait(killing->jobs, killing->ending.items, killing->ending.n, KILL_WAIT_MS, finish, killing);
+                jobs_wait(killing->jobs, killing->ending.items, killing->ending.n, KILL_WAIT_MS, finish, forget,
+                          killing);
         else
                 finish(killing);
 }
@@ -151,7 +181,18 @@ static void answered(struct killing *killing) {
         if (killing->error || (killing->sig != 0 && killing->sig != SIGKILL))
                 finish(killing);
         else
-                jobs_wait(killing->jobs, killing->ending.items, killing->ending.n, KILL_WAIT_MS, on_patience, killing);
+                jobs_wait(killing->jobs, killing->ending.items, killing->ending.n, KILL_WAIT_MS, on_patience, forget,
+                          killing);
+}
+
+static void forget_question(void *userdata) {
+        struct question *question = userdata;
+        struct killing *killing = question->killing;
+
+        free(question->jid);
+        free(question);
+        if (--killing->asking == 0)
+                forget(killing);
 }
 
 static void on_answer(const Stasis__Worker__Result *result, const Stasis__V1__Profile *profile, struct st_error *error,
@@ -188,7 +229,7 @@ static void end_one(struct killing *killing, const char *jid, const struct job_c
                 question->jid = xstrdup(jid);
                 killing->asking++;
                 jobs_ask_plugin(killing->jobs, STASIS__WORKER__OPERATION_KIND__KILL_SIGNAL, "kill", NULL, job.spec,
-                                caller, on_answer, question);
+                                caller, on_answer, forget_question, question);
         }
         db_job_clear(&job);
 }

@@ -9,6 +9,7 @@
 struct watched;
 struct waiter;
 struct verification;
+struct deletion;
 
 struct jobs {
         sd_event *loop;
@@ -22,6 +23,8 @@ struct jobs {
         struct watched *watched;            /* jobs_watch.c */
         struct waiter *waiters;             /* jobs_wait.c */
         struct verification *verifications; /* checkpoints_begun.c */
+        struct deletion *deletions;         /* checkpoints_delete.c */
+        uint64_t changes;                   /* how often checkpoints were told to have others as ancestors now */
         struct quiet {
                 char *jid;
                 uint64_t since_ms;
@@ -56,6 +59,9 @@ int jobs_on_record(const struct record *record, void *userdata);
  */
 int jobs_conclude(struct jobs *jobs, const struct db_job *job, int status, const char *reason);
 
+/** The reason of a restore that nobody has asked for, as it is recorded. */
+#define JOBS_BY_POLICY "restart"
+
 /** jobs_end.c: a job that is being restored was not: back to the state it was in before. */
 void jobs_restore_failed(struct jobs *jobs, const char *jid, const char *reason);
 
@@ -76,8 +82,19 @@ void jobs_watch_clear(struct jobs *jobs);
 
 void jobs_wait_clear(struct jobs *jobs);
 
+/**
+ * jobs_tree.c: SIGKILL to all that a job of the type process has, or to what it has left when it has ended itself: its
+ * supervisor's descendants. Else they would keep the PIDs that a restore needs, and write on. Does not wait.
+ *
+ * @return how many it was sent to; 0 for other types, whose engines know what is theirs
+ */
+size_t jobs_kill_tree(struct jobs *jobs, const struct db_job *job);
+
 /** checkpoints_begun.c: is there a dump that was begun, and is to end the job? */
 bool checkpoints_ending(struct jobs *jobs, const char *jid);
+
+/** checkpoints_begun.c: checkpoints that are there, and of whose dumps is not told yet that they had succeeded. */
+size_t checkpoints_unsettled(struct jobs *jobs, const char *jid);
 
 /** checkpoints_begun.c: looks at what interrupted dumps left. @return how many are not told yet */
 size_t checkpoints_settle(struct jobs *jobs);
@@ -86,6 +103,28 @@ void checkpoints_clear(struct jobs *jobs);
 
 /** checkpoints.c: size, format of what is at info->path, and the rest that a begun one does not have. */
 void checkpoints_complete(Stasis__V1__CheckpointInfo *info);
+
+/** checkpoints.c: says so. @return -ENOENT */
+int checkpoints_not_there(const char *id, struct st_error **err);
+
+/** checkpoints_delete.c: is it on its way out? */
+bool checkpoints_are_deleting(const struct jobs *jobs, const char *id);
+
+/** checkpoints_chain.c: may others refer to it? As far as is on record. */
+bool checkpoint_is_native(const Stasis__V1__CheckpointInfo *info);
+
+/** checkpoints_chain.c: the parent of a job's new checkpoint, when it shall have one and none is named. */
+void checkpoints_choose_parent(struct jobs *jobs, Daemon__DumpReq *req, const char *jid);
+
+/** checkpoints_chain.c: a checkpoint that needs too many others is made independent, in the background. */
+void checkpoints_limit_chain(struct jobs *jobs, const Stasis__V1__CheckpointInfo *info);
+
+/** checkpoints_chain.c: queues what changes checkpoints: one after the other. @param task its kind, names, request */
+void checkpoints_start(struct jobs *jobs, struct worker_task *task, const struct job_caller *caller,
+                       const struct worker_events *events, void *userdata);
+
+/** checkpoints_chain.c: records what such an operation has changed. */
+void checkpoints_have_changed(struct jobs *jobs, const Stasis__Worker__Result *result);
 
 /** An operation on a job: what all of them need. */
 struct job_operation {
@@ -118,12 +157,17 @@ void job_operation_clear(struct job_operation *operation);
 int jobs_choose(struct jobs *jobs, char *const *jids, size_t n_jids, bool alive, struct strv *ret,
                 struct st_error **err);
 
-/** jobs.c: has a worker ask the plugin of the job's type. @param jid whose other operations it waits for; NULL: none */
+/**
+ * jobs.c: has a worker ask the plugin of the job's type.
+ *
+ * @param jid whose other operations it waits for; NULL: none
+ * @param end, forget as of struct worker_events
+ */
 void jobs_ask_plugin(struct jobs *jobs, Stasis__Worker__OperationKind kind, const char *kind_name, const char *jid,
                      const Stasis__V1__JobSpec *spec, const struct job_caller *caller,
                      void (*end)(const Stasis__Worker__Result *result, const Stasis__V1__Profile *profile,
                                  struct st_error *error, void *userdata),
-                     void *userdata);
+                     void (*forget)(void *userdata), void *userdata);
 
 /** Is it an error of a database that cannot be written? Adds the hint. */
 int jobs_db_hint(struct jobs *jobs, int r, struct st_error **err);

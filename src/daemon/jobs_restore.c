@@ -86,7 +86,7 @@ static int on_begin(struct worker *worker, struct worker_task *task, const char 
         struct job_operation *operation = &restore->operation;
         const struct db_job_change change = {
                 .state = STASIS__V1__JOB_STATE__RESTORING,
-                .reason = operation->policy ? "restart" : "restore",
+                .reason = operation->policy ? JOBS_BY_POLICY : "restore",
                 .by_hand = !operation->policy,
                 .restarted = operation->policy,
         };

@@ -16,6 +16,7 @@ struct waiter {
         uint64_t deadline_ms;
         sd_event_source *timer;
         void (*done)(void *userdata);
+        void (*forget)(void *userdata);
         void *userdata;
 };
 
@@ -32,8 +33,10 @@ static void waiter_free(struct waiter *waiter) {
 }
 
 void jobs_wait_clear(struct jobs *jobs) {
-        while (jobs->waiters)
+        while (jobs->waiters) {
+                jobs->waiters->forget(jobs->waiters->userdata);
                 waiter_free(jobs->waiters);
+        }
 }
 
 static bool lives(struct jobs *jobs, const char *jid) {
@@ -69,11 +72,12 @@ static int on_look(sd_event_source *source, uint64_t usec, void *userdata) {
 }
 
 void jobs_wait(struct jobs *jobs, char *const *jids, size_t n_jids, uint64_t timeout_ms, void (*done)(void *userdata),
-               void *userdata) {
+               void (*forget)(void *userdata), void *userdata) {
         struct waiter *waiter = NEW(struct waiter);
 
         waiter->jobs = jobs;
         waiter->done = done;
+        waiter->forget = forget;
         waiter->userdata = userdata;
         waiter->deadline_ms = clock_ms() + timeout_ms;
         for (size_t i = 0; i < n_jids; i++)

@@ -32,7 +32,7 @@ int policy_check(const Daemon__JobPolicy *policy, struct st_error **err) {
         return 0;
 }
 
-static bool has_policy(const Daemon__JobPolicy *policy) {
+bool policy_is_wanted(const Daemon__JobPolicy *policy) {
         return policy && ((policy->has_every && policy->every > 0) || (policy->has_restart && policy->restart));
 }
 
@@ -212,7 +212,7 @@ void policy_update(struct policies *policies, const char *jid) {
                         forget(policies, policy);
                 return;
         }
-        wanted = has_policy(job.spec->policy);
+        wanted = policy_is_wanted(job.spec->policy);
         if (!wanted && policy)
                 forget(policies, policy);
         else if (wanted)
@@ -221,7 +221,7 @@ void policy_update(struct policies *policies, const char *jid) {
 }
 
 static int add_row(const struct db_job *job, void *userdata) {
-        if (has_policy(job->spec->policy))
+        if (policy_is_wanted(job->spec->policy))
                 strv_add(userdata, job->spec->jid);
         return 0;
 }

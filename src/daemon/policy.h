@@ -39,8 +39,8 @@ int policies_set(struct policies *policies, const char *jid, const Daemon__JobPo
 int policy_check(const Daemon__JobPolicy *policy, struct st_error **err);
 
 /**
- * Before the daemon stops: dumps and ends all running jobs with a policy; they are restored at the next start. What
- * does not work in time goes on running.
+ * Before the daemon stops: dumps and ends all jobs with a policy that run, or are just being restored, when they do;
+ * they are restored at the next start. What does not work in time goes on running.
  *
  * @param within_ms 0: as long as it takes
  * @param done called once, from the loop, with a line for each job, malloc'ed, to be taken

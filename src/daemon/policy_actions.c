@@ -64,6 +64,22 @@ static void done(struct policy *policy) {
         policy_update(policy->owner, policy->jid);
 }
 
+/** One that is to go. */
+struct removal {
+        char *jid, *path;
+};
+
+static void on_removed(struct st_error *error, void *userdata) {
+        struct removal *removal = userdata;
+
+        if (error && st_error_number(error) != -EBUSY && st_error_number(error) != -ECANCELED)
+                st_log_warning("job %s: the old checkpoint %s cannot be removed: %s", removal->jid, removal->path,
+                               st_error_message(error));
+        free(removal->jid);
+        free(removal->path);
+        free(removal);
+}
+
 /**
  * Only what the policy made is its to remove: not what somebody asked for. What is in the way now, another operation on
  * the job, is not any more after the next checkpoint.
@@ -84,13 +100,15 @@ static void remove_old(struct policy *policy) {
                 return;
         for (size_t i = 0; i < resp->n_checkpoints; i++) {
                 const Stasis__V1__CheckpointInfo *info = resp->checkpoints[i];
-                _cleanup_error_ struct st_error *error = NULL;
+                struct job_caller caller;
+                struct removal *removal;
 
                 if (!info->has_scheduled || !info->scheduled || ++kept <= keep)
                         continue;
-                if (checkpoints_delete(jobs, info->id, &error) < 0 && st_error_number(error) != EBUSY)
-                        st_log_warning("job %s: the old checkpoint %s cannot be removed: %s", policy->jid, info->path,
-                                       st_error_message(error));
+                caller = policy_caller();
+                removal = NEW(struct removal);
+                *removal = (struct removal){ xstrdup(policy->jid), xstrdup(info->path) };
+                checkpoints_delete(jobs, info->id, &caller, on_removed, removal);
         }
 }
 
@@ -203,12 +221,27 @@ static void on_restore_end(const Stasis__Worker__Result *result, const Stasis__V
                 policy->retries++;
                 set_problem(policy, st_error_message(error));
                 done(policy);
+        } else if (policy->owner->stop) { /* at its next start */
+                set_problem(policy, st_error_message(error));
+                done(policy);
         } else if (st_error_number(error) != ECANCELED && ++policy->candidate < policy->candidates.n) {
                 st_log_warning("job %s: the checkpoint %s cannot be restored, the one before it is tried: %s",
                                policy->jid, policy->candidates.items[policy->candidate - 1], st_error_message(error));
                 try_next(policy);
         } else
                 give_up(policy, st_error_message(error));
+}
+
+/** --files of a restore: what the job wrote after the checkpoint it will write again. Not every engine puts files back. */
+static const char *files_of(const struct policy *policy) {
+        struct db_job job;
+        bool process;
+
+        if (jobs_get(policy->owner->jobs, policy->jid, &job, NULL) < 0)
+                return "rollback";
+        process = streq(job.spec->type, "process");
+        db_job_clear(&job);
+        return process ? "rollback" : "rollback,keep";
 }
 
 static void try_next(struct policy *policy) {
@@ -221,16 +254,30 @@ static void try_next(struct policy *policy) {
         req->type = xstrdup("job");
         req->details = details_of(policy->jid);
         req->path = xstrdup(policy->candidates.items[policy->candidate]);
-        /* What the job wrote after the checkpoint it will write again. */
-        req->files = xstrdup("rollback");
+        req->files = xstrdup(files_of(policy));
         if (jobs_restore(policy->owner->jobs, req, &caller, &events, policy, &worker, &error) < 0)
                 on_restore_end(NULL, NULL, error, policy);
+}
+
+/** What a dead root has left would keep the PIDs that the restore needs, and do the work of the restored ones, too. */
+static void end_remains(struct policy *policy) {
+        struct db_job job;
+        size_t killed;
+
+        if (jobs_get(policy->owner->jobs, policy->jid, &job, NULL) < 0)
+                return;
+        killed = job_state_is_alive(job.state) ? 0 : jobs_kill_tree(policy->owner->jobs, &job);
+        db_job_clear(&job);
+        if (killed > 0)
+                st_log_info("job %s: killed what it had left, for its restore: %zu process%s", policy->jid, killed,
+                            killed == 1 ? "" : "es");
 }
 
 void policy_begin_restore(struct policy *policy) {
         _cleanup_error_ struct st_error *error = NULL;
 
         policy->busy = true;
+        end_remains(policy);
         strv_clear(&policy->candidates);
         policy->candidate = 0;
         (void)db_checkpoint_each(jobs_db(policy->owner->jobs), policy->jid, add_candidate, policy, &error);

@@ -46,6 +46,9 @@ static inline int64_t policy_doubled(int64_t unit, unsigned times, unsigned most
         return unit << (times < most ? times : most);
 }
 
+/** Does it ask for anything? */
+bool policy_is_wanted(const Daemon__JobPolicy *policy);
+
 struct policy *policy_find(const struct policies *policies, const char *jid);
 
 /** Decides anew what is to be done for a job. */

@@ -23,16 +23,30 @@ struct policy_stop {
         } * jobs;
         size_t n, left;
         bool late; /* the time is over */
+        bool told; /* `done` was called */
         sd_event_source *timer, *end;
         void (*done)(char **messages, size_t n_messages, void *userdata);
         void *userdata;
 };
+
+static int on_all_ended(sd_event_source *source, void *userdata) {
+        struct policy_stop *stop = userdata;
+        struct strv messages = stop->messages;
+
+        (void)source;
+        stop->messages = (struct strv){ 0 };
+        stop->told = true;
+        stop->done(messages.items, messages.n, stop->userdata);
+        return 0;
+}
 
 void policy_stop_clear(struct policies *policies) {
         struct policy_stop *stop = policies->stop;
 
         if (!stop)
                 return;
+        if (!stop->told) /* the daemon ends before: whoever waits is not left behind */
+                (void)on_all_ended(NULL, stop);
         for (size_t i = 0; i < stop->n; i++) {
                 free(stop->jobs[i].jid);
                 free(stop->jobs[i].id);
@@ -45,20 +59,21 @@ void policy_stop_clear(struct policies *policies) {
         policies->stop = NULL;
 }
 
-static int on_all_ended(sd_event_source *source, void *userdata) {
-        struct policy_stop *stop = userdata;
-        struct strv messages = stop->messages;
-
-        (void)source;
-        stop->messages = (struct strv){ 0 };
-        stop->done(messages.items, messages.n, stop->userdata);
-        return 0;
-}
-
 /** Whoever waits is told from the loop: never from inside what is called to begin. */
 static void check_end(struct policy_stop *stop) {
         if (stop->left == 0 && !stop->end)
                 (void)sd_event_add_defer(stop->policies->loop, &stop->end, on_all_ended, stop);
+}
+
+static bool lives(const struct stopping *stopping) {
+        struct db_job job;
+        bool alive;
+
+        if (jobs_get(stopping->stop->policies->jobs, stopping->jid, &job, NULL) < 0)
+                return false;
+        alive = job_state_is_alive(job.state);
+        db_job_clear(&job);
+        return alive;
 }
 
 static void on_dump_end(const Stasis__Worker__Result *result, const Stasis__V1__Profile *profile,
@@ -69,8 +84,9 @@ static void on_dump_end(const Stasis__Worker__Result *result, const Stasis__V1__
         if (result)
                 strv_addf(&job->stop->messages, "job %s is saved, and will go on at the next start", job->jid);
         else
-                strv_addf(&job->stop->messages, "job %s runs on, not saved: %s%s", job->jid,
-                          job->stop->late ? "the time was too short: " : "", st_error_message(error));
+                strv_addf(&job->stop->messages, "job %s %s, not saved: %s%s", job->jid,
+                          lives(job) ? "runs on" : "does not run", job->stop->late ? "the time was too short: " : "",
+                          st_error_message(error));
         job->stop->left--;
         check_end(job->stop);
 }
@@ -87,10 +103,15 @@ static int on_timeout(sd_event_source *source, uint64_t usec, void *userdata) {
         return 0;
 }
 
-static int add_running(const struct db_job *job, void *userdata) {
+/**
+ * Those that live, also when they are just being started or restored, by whomever; and those whose restore by the
+ * policy waits for its turn. The dump comes after that: operations on one job run one after the other.
+ */
+static int add(const struct db_job *job, void *userdata) {
         struct policy_stop *stop = userdata;
+        const struct policy *policy = policy_find(stop->policies, job->spec->jid);
 
-        if (job->state == STASIS__V1__JOB_STATE__RUNNING && policy_find(stop->policies, job->spec->jid)) {
+        if (job_state_is_alive(job->state) ? policy_is_wanted(job->spec->policy) : policy && policy->busy) {
                 stop->jobs = xrealloc(stop->jobs, stop->n + 1, sizeof(*stop->jobs));
                 stop->jobs[stop->n++] = (struct stopping){ .stop = stop, .jid = xstrdup(job->spec->jid) };
         }
@@ -124,7 +145,7 @@ int policies_stop(struct policies *policies, uint64_t within_ms,
         stop->done = done;
         stop->userdata = userdata;
         policies->stop = stop; /* from here on no policy begins anything */
-        (void)db_job_each(jobs_db(policies->jobs), true, add_running, stop, NULL);
+        (void)db_job_each(jobs_db(policies->jobs), false, add, stop, NULL);
         stop->left = stop->n;
         for (size_t i = 0; i < stop->n; i++)
                 begin(&stop->jobs[i]);

@@ -144,6 +144,7 @@ static const struct rpc_method stasis_methods[] = {
         { .name = "Manage", .handle = handle_manage_events },
         { .name = "ListJobs", .handle = service_list_jobs },
         { .name = "ListCheckpoints", .handle = service_list_checkpoint_infos },
+        { .name = "FoldCheckpoint", .handle = service_fold_checkpoint },
         { .name = "Schedule", .handle = service_schedule },
         { .name = "Stop", .handle = service_stop },
         { .name = "Cancel", .handle = handle_cancel },

@@ -20,7 +20,8 @@ struct service {
         struct jobs *jobs;
         struct policies *policies;
         sd_event *loop;
-        uint64_t started; /* seconds since 1970 */
+        uint64_t started;         /* seconds since 1970 */
+        struct pending *pendings; /* service_calls.c: calls that wait for their workers */
 };
 
 /** Registers daemon.Daemon and stasis.v1.Stasis. The service must outlive the server. */

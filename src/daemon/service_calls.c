@@ -12,6 +12,7 @@
 
 /** One call that waits for its worker. */
 struct pending {
+        struct pending *next, **link; /* in service->pendings */
         struct service *service;
         struct rpc_call *call;
         char *id; /* of the operation */
@@ -19,6 +20,21 @@ struct pending {
         bool events;  /* of stasis.v1.Stasis: a stream of events, the last one with the response */
         bool goes_on; /* when its client goes away */
 };
+
+static void pending_free(struct pending *pending) {
+        *pending->link = pending->next;
+        if (pending->next)
+                pending->next->link = pending->link;
+        free(pending->id);
+        free(pending);
+}
+
+void service_calls_clear(struct service *service) {
+        while (service->pendings) {
+                rpc_call_finish(service->pendings->call, NULL);
+                pending_free(service->pendings);
+        }
+}
 
 static void on_event(const Stasis__V1__Event *event, void *userdata) {
         struct pending *pending = userdata;
@@ -90,8 +106,7 @@ static void on_end(const Stasis__Worker__Result *result, const Stasis__V1__Profi
         if (size > 0)
                 (void)rpc_call_trailer(pending->call, "stasis-profile-bin", spans, size);
         rpc_call_finish(pending->call, error);
-        free(pending->id);
-        free(pending);
+        pending_free(pending);
 }
 
 static void on_cancel(struct rpc_call *call, int reason, void *userdata) {
@@ -121,7 +136,12 @@ static struct pending *pending_new(struct service *service, struct rpc_call *cal
                 .goes_on = kind == STASIS__WORKER__OPERATION_KIND__RESTORE ||
                            kind == STASIS__WORKER__OPERATION_KIND__RUN ||
                            kind == STASIS__WORKER__OPERATION_KIND__MANAGE,
+                .next = service->pendings,
+                .link = &service->pendings,
         };
+        if (pending->next)
+                pending->next->link = &pending->next;
+        service->pendings = pending;
         return pending;
 }
 
@@ -145,7 +165,7 @@ static void begun(struct pending *pending, int r, const struct worker *worker, s
                 return;
         }
         rpc_call_finish(pending->call, error);
-        free(pending);
+        pending_free(pending);
 }
 
 /** What the request's field Type says, "process" when it is empty; malloc'ed, NULL: there is no such field */

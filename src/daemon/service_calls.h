@@ -20,6 +20,9 @@ void service_freeze(struct service *service, struct rpc_call *call, Stasis__Work
 void service_restore(struct service *service, struct rpc_call *call, bool events);
 void service_run(struct service *service, struct rpc_call *call, bool manage, bool events);
 
+/** At the daemon's end, after that of the server and of the workers: frees the calls that waited for them. */
+void service_calls_clear(struct service *service);
+
 /** Who calls; its text is the caller's to take. */
 struct job_caller service_caller(const struct service *service, const struct rpc_call *call);
 

@@ -148,12 +148,30 @@ void service_list_checkpoints(struct rpc_call *call, void *userdata) {
         answer(call, &resp->base, error);
 }
 
+static void on_checkpoint_deleted(struct st_error *error, void *userdata) {
+        const Daemon__DeleteCheckpointResp resp = DAEMON__DELETE_CHECKPOINT_RESP__INIT;
+
+        answer(userdata, &resp.base, error);
+}
+
 void service_delete_checkpoint(struct rpc_call *call, void *userdata) {
         const Daemon__DeleteCheckpointReq *req = rpc_call_request(call);
-        struct service *service = userdata;
-        const Daemon__DeleteCheckpointResp resp = DAEMON__DELETE_CHECKPOINT_RESP__INIT;
-        _cleanup_error_ struct st_error *error = NULL;
+        const struct service *service = userdata;
+        struct job_caller caller = service_caller(service, call);
 
-        (void)checkpoints_delete(service->jobs, req->id, &error);
-        answer(call, &resp.base, error);
+        checkpoints_delete(service->jobs, req->id, &caller, on_checkpoint_deleted, call);
+}
+
+static void on_checkpoint_folded(struct st_error *error, void *userdata) {
+        const Stasis__V1__FoldCheckpointResp resp = STASIS__V1__FOLD_CHECKPOINT_RESP__INIT;
+
+        answer(userdata, &resp.base, error);
+}
+
+void service_fold_checkpoint(struct rpc_call *call, void *userdata) {
+        const Stasis__V1__FoldCheckpointReq *req = rpc_call_request(call);
+        const struct service *service = userdata;
+        struct job_caller caller = service_caller(service, call);
+
+        checkpoints_fold(service->jobs, req->id, &caller, on_checkpoint_folded, call);
 }

@@ -13,6 +13,7 @@ void service_delete(struct rpc_call *call, void *userdata);
 void service_get_checkpoint(struct rpc_call *call, void *userdata);
 void service_list_checkpoints(struct rpc_call *call, void *userdata);
 void service_delete_checkpoint(struct rpc_call *call, void *userdata);
+void service_fold_checkpoint(struct rpc_call *call, void *userdata);
 
 /* Of stasis.v1.Stasis. */
 void service_list_jobs(struct rpc_call *call, void *userdata);

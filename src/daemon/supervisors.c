@@ -193,7 +193,7 @@ static int watch_supervisor(struct supervised *supervised) {
                                on_supervisor_end, supervised);
 }
 
-/** Its status is there for the first time. @return false: it is not to be watched, for now */
+/** Its status is there for the first time. @return false: it is left, and the next scan looks again */
 static bool complete(struct supervised *supervised) {
         _cleanup_free_ char *dir = supervisors_directory(supervised->id);
         int r = watch_supervisor(supervised);

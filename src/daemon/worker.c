@@ -21,6 +21,7 @@
 #include "base/path.h"
 #include "base/text.h"
 #include "daemon/channel.h"
+#include "engine/checkpoint_chain.h"
 #include "engine/dump_info.h"
 #include "engine/engine.h"
 #include "engine/job_stdio.h"
@@ -244,6 +245,26 @@ static int run_kill_signal(struct worker *worker, ProtobufCMessage **ret, struct
         return engine_kill_signal(worker->task->job->type, &signal->number, err);
 }
 
+static int run_release(struct worker *worker, ProtobufCMessage **ret, struct st_error **err) {
+        _cleanup_(message_freep) Stasis__Worker__Release *req =
+                stasis__worker__release__unpack(NULL, worker->task->request.len, worker->task->request.data);
+        Stasis__Worker__Folded *resp = message_new(&stasis__worker__folded__descriptor);
+
+        *ret = &resp->base;
+        return req && req->path ? engine_release(worker->operation, req, resp, err)
+                                : st_error_set(err, EBADMSG, "bad request");
+}
+
+static int run_fold(struct worker *worker, ProtobufCMessage **ret, struct st_error **err) {
+        _cleanup_(message_freep) Stasis__Worker__Fold *req =
+                stasis__worker__fold__unpack(NULL, worker->task->request.len, worker->task->request.data);
+        Stasis__Worker__Folded *resp = message_new(&stasis__worker__folded__descriptor);
+
+        *ret = &resp->base;
+        return req && req->path ? engine_fold(worker->operation, req, resp, err)
+                                : st_error_set(err, EBADMSG, "bad request");
+}
+
 static int (*const runners[])(struct worker *, ProtobufCMessage **, struct st_error **) = {
         [STASIS__WORKER__OPERATION_KIND__DUMP] = run_dump,
         [STASIS__WORKER__OPERATION_KIND__RESTORE] = run_restore,
@@ -256,6 +277,8 @@ static int (*const runners[])(struct worker *, ProtobufCMessage **, struct st_er
         [STASIS__WORKER__OPERATION_KIND__MANAGE] = run_run,
         [STASIS__WORKER__OPERATION_KIND__CLEANUP] = run_cleanup,
         [STASIS__WORKER__OPERATION_KIND__KILL_SIGNAL] = run_kill_signal,
+        [STASIS__WORKER__OPERATION_KIND__RELEASE] = run_release,
+        [STASIS__WORKER__OPERATION_KIND__FOLD] = run_fold,
 };
 
 /** The frame with the result; malloc'ed. */
@@ -420,6 +443,7 @@ static int prepare(struct worker *worker, struct st_error **err) {
                 .privileged = worker->task->privileged,
                 .job = worker->task->job,
                 .job_record = worker->task->jobrecord,
+                .by_policy = worker->task->bypolicy,
                 .cancel_fd = worker->cancel_fd,
                 .report = on_report,
                 .userdata = worker,

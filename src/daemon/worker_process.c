@@ -223,6 +223,7 @@ static uint8_t *pack_task(const struct worker *worker, const struct worker_task 
         message.loglevel = (int32_t)worker->workers->log_level;
         message.job = task->spec;
         message.jobrecord = task->record;
+        message.has_bypolicy = message.bypolicy = task->by_policy;
         return message_pack(&message.base, ret_size);
 }
 

@@ -41,6 +41,7 @@ struct worker_task {
         char *jid;                 /* of the job that it is about; NULL: of none */
         Stasis__V1__JobSpec *spec; /* Task.Job */
         char *record;              /* Task.JobRecord */
+        bool by_policy;            /* nobody has asked for it: the job's policy does */
 };
 
 /** What the owner of a task wants to know. Callbacks come from the loop. */
