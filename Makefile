@@ -4,6 +4,7 @@
 
 BUILD ?= build
 FUZZ_SECONDS ?= 60
+BENCH ?=
 PREFIX ?=
 
 MAKEFLAGS += --no-print-directory
@@ -43,9 +44,9 @@ test-tsan: setup-check build-tsan/build.ninja ## the unit tests with ThreadSanit
 stress: setup all ## all tests, with the long ones
 	@scripts/run-tests --build $(BUILD) --stress
 
-bench: setup build-release/build.ninja ## measure a release build
+bench: setup build-release/build.ninja ## measure a release build (BENCH=data: the table of docs/performance.md)
 	@ninja --quiet -C build-release
-	@STASIS=$(CURDIR)/build-release/stasis STASIS_BUILD=$(CURDIR)/build-release tests/bench/run
+	@STASIS=$(CURDIR)/build-release/stasis STASIS_BUILD=$(CURDIR)/build-release tests/bench/run $(BENCH)
 
 fuzz: setup-check build-fuzz/build.ninja ## each fuzz target for FUZZ_SECONDS (60)
 	@ninja --quiet -C build-fuzz

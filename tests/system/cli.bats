@@ -262,10 +262,10 @@ commands() {
         refused 'see ' frobnicate
         refused 'unknown flag -Z' dump process "$pid" --no-server -Z
         # Those of later and of other programs.
-        for flag in --gpu-enabled --gpu-id=1 --async --parent=1; do
+        for flag in --gpu-enabled --gpu-id=1 --async; do
                 refused 'unknown flag' dump process "$pid" --no-server "$flag"
         done
-        refused 'expected none, tar, gzip, lz4, zlib or zstd' dump process "$pid" --no-server --compression rar
+        refused 'expected none, tar, gzip, lz4, zlib, zstd or image' dump process "$pid" --no-server --compression rar
         refused 'value' dump process "$pid" --name
         refused '--stop' dump process "$pid" --stop=perhaps
         alive "$pid"

@@ -30,6 +30,9 @@ end_test() {
                 wait_gone "$pid" || true
         done
         rm -rf "$T"
+        # Those of jobs that ended without a daemon. A younger one may be another test's.
+        find /sys/fs/cgroup/freezer/stasis-jobs /sys/fs/cgroup/stasis-jobs -mindepth 1 -maxdepth 1 -name '*@*' \
+                -mmin +1 -exec rmdir {} + 2>/dev/null || true
 }
 
 # kill_tree PID: SIGKILL to it and everything below it.

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # The daemon: its start and its end, its socket, what it inherits to others, what it leaves behind.
-# shellcheck disable=SC2154 # set by common.bash and bats
+# shellcheck disable=SC2154,SC2030,SC2031 # set by common.bash and bats
 
 bats_require_minimum_version 1.5.0
 load common
@@ -56,6 +56,50 @@ no_children() {
                 ended 0
                 [ ! -e "$T/sock" ]
         done
+}
+
+@test "unfinished checkpoints that killed writers left are removed at its start; nothing else is touched" {
+        local kept
+        kept=(.locked.partial-1 .link.partial-2 .users.partial-3 .other-partial-4 .x.partial-notone whole.tar
+                "$T/elsewhere/file")
+        mkdir -p "$T/ckpt/.left.partial-a-1" "$T/elsewhere"
+        touch "$T/ckpt/.left.partial-a-1/pages-1.img" "$T/ckpt/.left.partial-a2" "$T/elsewhere/file"
+        cd "$T/ckpt"
+        touch .locked.partial-1 .users.partial-3 .other-partial-4 .x.partial-notone whole.tar
+        ln -s "$T/elsewhere" .link.partial-2
+        ln -s "$T/elsewhere/file" .left.partial-a-1/link
+        chown 12345 .users.partial-3
+        flock .locked.partial-1 sleep 1000 3>&- &
+        targets+=($!)
+        wait_for "! flock -n $T/ckpt/.locked.partial-1 true"
+        start_daemon
+        wait_for "grep -q 'removed 2 unfinished or deleted checkpoints from $T/ckpt' $T/daemon.log"
+        [ ! -e .left.partial-a-1 ] && [ ! -e .left.partial-a2 ]
+        for file in "${kept[@]}"; do
+                [ -e "$file" ] || { echo "removed: $file"; return 1; }
+        done
+}
+
+# What AddressSanitizer finds left then fails the test run.
+@test "told twice to end it does not wait for what runs, and forgets it" {
+        counter
+        start_slow_daemon
+        "$STASIS" dump process "$pid" >"$T/first.out" 2>&1 3>&- &
+        first=$!
+        "$STASIS" run process --jid waits sleep 1000 >/dev/null 3>&-
+        targets+=("$("$STASIS" job list --json | jq '.[0].pid')")
+        "$STASIS" dump job waits >"$T/second.out" 2>&1 3>&- &
+        second=$!
+        wait_for "[ \"\$(operations)\" = 2 ]"
+        kill "$daemon"
+        kill "$daemon"
+        ended 0
+        for each in "$first" "$second"; do
+                code=0
+                wait "$each" || code=$?
+                [ "$code" -eq 1 ]
+        done
+        goes_on
 }
 
 @test "an idle daemon stops at once" {

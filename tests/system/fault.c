@@ -7,6 +7,7 @@
  *     STASIS_FAULT=renameat2:1:ENOSPC   fails with that errno
  *     STASIS_FAULT=write:7:EIO
  *     STASIS_FAULT=recvmsg:5:pause      the call takes three seconds
+ *     STASIS_FAULT=pread:9:hang         counts reads of at least 64 KiB; the call takes a minute
  *     STASIS_FAULT=read:0:slow          the 0th is every call; each takes 10 ms longer
  *
  * Only a worker (its second argument is "worker") or any stasis with STASIS_FAULT_ANY=1 is hit. recvmsg counts the
@@ -24,6 +25,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 static const struct {
@@ -65,6 +67,8 @@ static int fault(const char *name) {
                 raise(SIGKILL);
         if (strcmp(action, "pause") == 0)
                 sleep(3);
+        if (strcmp(action, "hang") == 0)
+                sleep(60);
         if (strcmp(action, "slow") == 0)
                 usleep(10000);
         if (strcmp(action, "after") == 0)
@@ -133,10 +137,35 @@ ssize_t read(int fd, void *buffer, size_t n) {
         WRAP("read", real(fd, buffer, n));
 }
 
+/* Only large ones count: what is read of a checkpoint, not of a database. */
+ssize_t pread64(int fd, void *buffer, size_t n, off64_t offset) {
+        ssize_t (*real)(int, void *, size_t, off64_t) = REAL(ssize_t(*)(int, void *, size_t, off64_t), "pread64");
+        if (n < 65536)
+                return real(fd, buffer, n, offset);
+        WRAP("pread", real(fd, buffer, n, offset));
+}
+
+/* What pread(2) becomes with _FORTIFY_SOURCE, where the buffer's size is known. */
+ssize_t __pread64_chk(int fd, void *buffer, size_t n, off64_t offset, size_t size) {
+        return n > size ? (abort(), -1) : pread64(fd, buffer, n, offset);
+}
+
 ssize_t splice(int in, off_t *in_offset, int out, off_t *out_offset, size_t n, unsigned flags) {
         ssize_t (*real)(int, off_t *, int, off_t *, size_t, unsigned) =
                 REAL(ssize_t(*)(int, off_t *, int, off_t *, size_t, unsigned), "splice");
         WRAP("splice", real(in, in_offset, out, out_offset, n, flags));
+}
+
+/* Of whole pages: what is copied, not what is asked for to learn whether it is permitted. */
+ssize_t process_vm_readv(pid_t pid, const struct iovec *local, unsigned long n_local, const struct iovec *remote,
+                         unsigned long n_remote, unsigned long flags) {
+        ssize_t (*real)(pid_t, const struct iovec *, unsigned long, const struct iovec *, unsigned long,
+                        unsigned long) = REAL(ssize_t(*)(pid_t, const struct iovec *, unsigned long,
+                                                         const struct iovec *, unsigned long, unsigned long),
+                                              "process_vm_readv");
+        if (n_local == 0 || local[0].iov_len < 4096)
+                return real(pid, local, n_local, remote, n_remote, flags);
+        WRAP("process_vm_readv", real(pid, local, n_local, remote, n_remote, flags));
 }
 
 ssize_t recvmsg(int fd, struct msghdr *message, int flags) {

@@ -117,7 +117,7 @@ each_way() {
         done <<'END'
 --name a/b bad name 'a/b' for a checkpoint
 --name .. bad name '\.\.' for a checkpoint
---compression rar --compression: expected none, tar, gzip, lz4, zlib or zstd, not "rar"
+--compression rar --compression: expected none, tar, gzip, lz4, zlib, zstd or image, not "rar"
 --criu-opts { --criu-opts: .*not JSON
 --criu-opts {"ghost_limt":1} --criu-opts: .*unknown field ghost_limt .*ghost_limit\?
 END

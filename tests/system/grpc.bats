@@ -2,12 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # The API, as programs see it that share nothing with stasis but the .proto files: a Python with grpcio, and curl.
-# shellcheck disable=SC2154 # set by common.bash and bats
+# shellcheck disable=SC2154,SC2153 # set by common.bash, grpc.bash and bats
 
 bats_require_minimum_version 1.5.0
 load common
+load grpc
 
-CLIENT=$BATS_TEST_DIRNAME/grpcio_client.py
+# Named here: scripts/run-tests provides it to those who do.
+export GRPC_PYTHON=${STASIS_PYTHON:-}
 
 setup() { start_test; }
 
@@ -15,16 +17,6 @@ teardown() {
         [ -z "${client:-}" ] || kill -9 "$client" 2>/dev/null || true
         end_test
 }
-
-# grpc COMMAND ARGUMENT…: what the client answers, in $reply; must be what its command expects.
-grpc() {
-        reply=$("${STASIS_PYTHON:?a Python with grpcio}" "$CLIENT" --socket "$T/sock" --build "$STASIS_BUILD" \
-                --stubs "$BATS_FILE_TMPDIR/stubs" "$@" 2>"$T/client.err" 3>&-) ||
-                { cat "$T/client.err"; echo "$reply"; return 1; }
-}
-
-# field FILTER: of the reply.
-field() { jq -r "$1" <<<"$reply"; }
 
 idle() {
         wait_for "[ \"\$($STASIS daemon status --json | jq '.Operations // [] | length')\" = 0 ]" 10

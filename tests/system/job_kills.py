@@ -16,7 +16,10 @@ the one before left. After each the new daemon must say of every job what is so:
 It must be PID 1 of namespaces of its own (PIDs, mounts, networks), as kills.py. Each iteration draws from a generator
 of its own, made of the seed and its number. Exit code 0 if all was well.
 
-Environment: STASIS, and the directories of stasis (STASIS_RUN_DIR …), all of them below --directory.
+Of a failure it prints what was done in the last iterations, with the moments, what the daemon, the database and /proc
+say of all jobs, and where the daemon's log and the database are kept.
+
+Environment: STASIS, STASIS_BUILD, and the directories of stasis (STASIS_RUN_DIR …), all of them below --directory.
 """
 
 import argparse
@@ -43,6 +46,9 @@ JOBS_MAX = 6
 CHECKPOINTS_MAX = 3
 # How often each phase must have been hit in a long run.
 MINIMUM = 5
+# Of a failure: so much is printed.
+STORY_LINES = 60
+LOG_LINES = 80
 
 # Counts, until it is told to end with a code; says so in a file of its own before.
 SCRIPT = """i=0
@@ -131,12 +137,66 @@ class Run:
         self.verified, self.removed = set(), set()  # paths; names
         self.durations = dict.fromkeys(PHASES, 0.02)
         self.table = {phase: dict.fromkeys(COLUMNS, 0) for phase in (*PHASES, "recovery")}
-        self.output = ""
+        self.story = []
         os.mkdir(os.path.join(options.directory, "jobs"))
+
+    # For who has to understand a failure.
+
+    def tell(self, text):
+        now = time.time()
+        clock = time.strftime("%H:%M:%S", time.localtime(now)) + f".{int(now % 1 * 1000):03}"
+        self.story.append(f"{clock} {text}")
+
+    def rows(self):
+        """What the database holds of jobs, as lines. Of a copy: the daemon has it locked."""
+        copy = self.copy_database()
+        lines = []
+        connection = sqlite3.connect(copy)
+        for statement in ("SELECT jid, state, pid, record, exit_status, since FROM jobs",
+                          "SELECT jid, n, time, h.state, h.pid, reason FROM job_history h JOIN jobs ON id = job",
+                          "SELECT name, jid, operation, ready, ends, time, path"
+                          " FROM checkpoints c LEFT JOIN jobs j ON j.id = c.job"):
+            lines.append(statement)
+            lines.extend(f"    {row}" for row in connection.execute(statement).fetchall())
+        connection.close()
+        return lines
+
+    def keep(self):
+        """Copies what the test's own directory takes with it. Where to"""
+        kept = os.path.join(os.environ["STASIS_BUILD"], f"job-kills-{self.options.seed}")
+        shutil.rmtree(kept, ignore_errors=True)
+        os.makedirs(kept)
+        for path in (self.log.name, *glob.glob(self.database + "*"), os.environ["STASIS_LOG_DIR"]):
+            if os.path.isdir(path):
+                shutil.copytree(path, os.path.join(kept, os.path.basename(path)), symlinks=True)
+            elif os.path.exists(path):
+                shutil.copy(path, kept)
+        return kept
+
+    def explain(self, failure):
+        print("\n".join(map(str, processes())))
+        print(f"{failure}\nwhat was done:\n" + "\n".join(self.story[-STORY_LINES:]))
+        for job in self.jobs:
+            print(f"known of job {job.jid}: {job.outcome()}, process {job.pid}, wrote {job.own_end()}, restored "
+                  f"{job.restores} times, its last numbers {job.numbers()[-5:]}")
+        for args in (("job", "list", "--json"), ("daemon", "status")):
+            try:
+                result = self.run([self.stasis, *args])
+                print(f"{' '.join(args)}: {result.stdout}{result.stderr}")
+            except subprocess.TimeoutExpired as timeout:
+                print(timeout)
+        for path in (self.checkpoints, os.path.join(self.run_dir, "jobs"), os.path.join(self.run_dir, "w")):
+            print(f"{path}: {list_directory(path)}")
+        try:
+            print("\n".join(self.rows()))
+        except sqlite3.Error as error:
+            print(f"the database: {error}")
+        print(f"the daemon said:\n{tail(self.log.name, LOG_LINES)}\nall of it, and the database: {self.keep()}")
 
     # Commands.
 
     def start_daemon(self):
+        self.tell("a daemon starts")
         self.daemon = start([self.stasis, "daemon", "start"], stdout=self.log, stderr=subprocess.STDOUT)
         wait_for(lambda: self.run([self.stasis, "daemon", "status"]).returncode == 0, "for the daemon")
 
@@ -156,6 +216,7 @@ class Run:
         """Starts a command in the background."""
         with open(os.path.join(self.options.directory, f"out.{job.jid}"), "wb") as out:
             client = start([self.stasis, *arguments], stdout=out, stderr=subprocess.STDOUT)
+        self.tell(f"{' '.join(arguments).replace(SCRIPT, 'SCRIPT')} (process {client.pid})")
         return Operation(phase, job, client, outcomes, name)
 
     def said(self, operation):
@@ -337,7 +398,7 @@ class Run:
     def kept(self, job):
         """
         Files of a deleted job that were never listed as its: of a dump that the kill of the daemon interrupted, of which
-        was not known yet that it had succeeded when the job was deleted. Nobody but their owner may remove them.
+        was not known yet that it had succeeded when the job was deleted. They are in the database, without a job.
         """
         known = [os.path.basename(checkpoint["path"]) for checkpoint in job.checkpoints]
         return [] if job.state else [name for name in list_directory(self.checkpoints)
@@ -357,10 +418,25 @@ class Run:
         if listed != there:
             return f"the checkpoints are {listed}, and there is {there}"
         for job in self.jobs:
-            cgroups = glob.glob(f"/sys/fs/cgroup/**/stasis-jobs/{job.jid}", recursive=True)
+            cgroups = glob.glob(f"/sys/fs/cgroup/**/stasis-jobs/{job.jid}@*", recursive=True)
             if cgroups and job.state != "running":
                 return f"left: {cgroups}"
         return None
+
+    def wrong_database(self):
+        """The end of each dump is told, also of one that was interrupted, which takes a moment after its end."""
+        connection = sqlite3.connect(self.copy_database())
+        try:
+            begun = connection.execute("SELECT path FROM checkpoints WHERE NOT ready").fetchall()
+            known = [os.path.basename(row[0]) for row in connection.execute("SELECT path FROM checkpoints").fetchall()]
+            unknown = [name for job in self.jobs for name in self.kept(job) if name not in known]
+            if begun:
+                return f"begun: {begun}"
+            return f"files that no row tells of: {unknown}" if unknown else None
+        except sqlite3.Error as error:
+            return f"the copy of the database, which the daemon writes to: {error}"
+        finally:
+            connection.close()
 
     def wrong(self, expected, strict):
         """The first thing that is not as it must be, or None."""
@@ -378,7 +454,8 @@ class Run:
             job.state, job.code, job.pid = (entry["state"], entry["exit_code"], entry["pid"]) if entry else (None,) * 3
             expected[job] = [job.outcome()]
         return (self.wrong_processes(processes()) or
-                self.wrong_files([each["path"] for each in self.listed_checkpoints()], strict))
+                self.wrong_files([each["path"] for each in self.listed_checkpoints()], strict) or
+                self.wrong_database())
 
     def settle(self, expected, strict=False):
         """All is as it must be, soon. @param expected outcomes of those that may have changed"""
@@ -406,13 +483,18 @@ class Run:
         for job in self.jobs:
             job.check_numbers()
 
-    def check_database(self, idle):
-        """As the dead daemon left it; of a copy, for the next daemon shall find it so. @param idle it did nothing"""
+    def copy_database(self):
         copy = os.path.join(self.options.directory, "copy.db")
+        for path in glob.glob(copy + "*"):
+            os.unlink(path)
         for suffix in ("", "-wal"):
             if os.path.exists(self.database + suffix):
                 shutil.copyfile(self.database + suffix, copy + suffix)
-        connection = sqlite3.connect(copy)
+        return copy
+
+    def check_database(self, idle):
+        """As the dead daemon left it; of a copy, for the next daemon shall find it so. @param idle it did nothing"""
+        connection = sqlite3.connect(self.copy_database())
         for statement, good in (("PRAGMA integrity_check", [("ok",)]), ("PRAGMA foreign_key_check", []),
                                 ("SELECT path FROM checkpoints WHERE NOT ready", [] if idle else None),
                                 ("SELECT jid, state FROM jobs WHERE state IN (0, 3)", [] if idle else None)):
@@ -420,12 +502,11 @@ class Run:
             if good is not None and result != good:
                 raise Failure(f"{statement}: {result}")
         connection.close()
-        for path in glob.glob(copy + "*"):
-            os.unlink(path)
 
     # The loop.
 
     def kill_daemon(self, idle=False):
+        self.tell(f"kills the daemon, process {self.daemon.pid}")
         kill(self.daemon.pid)
         wait_for(lambda: self.daemon.poll() is not None, "for the end of the daemon")
         self.check_database(idle)
@@ -450,6 +531,8 @@ class Run:
         for operation in operations:
             operation.ended_before = operation.client.poll()
             operation.at_work = operation.ended_before is None and (operation.phase not in BY_WORKER or has_worker)
+            self.tell(f"strikes {operation.phase} of {operation.job.jid}, which "
+                      f"{'was at work' if operation.at_work else f'had ended: {operation.ended_before}'}")
         self.kill_daemon(not operations)
 
     def bystander(self, taken):
@@ -459,6 +542,7 @@ class Run:
             return {}
         job = self.rng.choice(alive)
         code = self.rng.randint(2, 100)
+        self.tell(f"job {job.jid} is to end by itself, or by a signal")
         if self.rng.random() < 0.7:
             job.tell_to_end(code)
         else:
@@ -497,6 +581,7 @@ class Run:
         phases = [] if phase == "idle" else [phase]
         if phases and self.rng.random() < 0.4:
             phases.append(self.rng.choice(PHASES[1:]))
+        self.tell(f"iteration {number}, {phase}: {phases}")
         jobs = []
         for each in phases:
             jobs.append(self.a_job(each, jobs))
@@ -593,8 +678,7 @@ def main():
         run.loop()
         failed = False
     except Failure as failure:
-        print("\n".join(map(str, processes())))
-        print(f"{failure}\nthe daemon said:\n{tail(run.log.name, 40)}")
+        run.explain(failure)
         failed = True
     finally:
         run.clear()

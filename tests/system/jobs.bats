@@ -6,8 +6,10 @@
 
 bats_require_minimum_version 1.5.0
 load common
+load grpc
 
-CLIENT=$BATS_TEST_DIRNAME/grpcio_client.py
+# Named here: scripts/run-tests provides it to those who do.
+export GRPC_PYTHON=${STASIS_PYTHON:-}
 
 setup() { start_test; }
 
@@ -18,16 +20,6 @@ teardown() {
         done
         end_test
 }
-
-# grpc COMMAND ARGUMENT…: what the client answers, in $reply; must be what its command expects.
-grpc() {
-        reply=$("${STASIS_PYTHON:?a Python with grpcio}" "$CLIENT" --socket "$T/sock" --build "$STASIS_BUILD" \
-                --stubs "$BATS_FILE_TMPDIR/stubs" "$@" 2>"$T/client.err" 3>&-) ||
-                { cat "$T/client.err"; echo "$reply"; return 1; }
-}
-
-# field FILTER: of the reply.
-field() { jq -r "$1" <<<"$reply"; }
 
 # job JID COMMAND…: starts it; sets $pid.
 job() {
@@ -59,6 +51,34 @@ kill_daemon() {
         kill -9 "$daemon"
         wait "$daemon" || true
         daemon=""
+}
+
+@test "a job is deleted while it is found out whether its interrupted dump had succeeded: the checkpoint is kept" {
+        local id verifier
+        start_daemon
+        counting_job gone
+        targets+=("$pid")
+        dump job gone
+        id=$("$STASIS" checkpoints gone --json | jq -r '.[0].id')
+        "$STASIS" kill gone
+        stop_daemon
+        python3 - "$T/stasis.db" <<'EOF'
+import sqlite3, sys
+with sqlite3.connect(sys.argv[1]) as db:
+    assert db.execute("UPDATE checkpoints SET ready = 0, operation = 'none'").rowcount == 1
+EOF
+        # The first read of every process takes three seconds: that of who looks at the checkpoint, too.
+        start_daemon "${faulty[@]}" STASIS_FAULT=read:1:pause STASIS_FAULT_ANY=1
+        wait_for "pgrep -P $daemon -f 'checkpoint inspect'"
+        verifier=$(pgrep -P "$daemon" -f 'checkpoint inspect')
+        kill -STOP "$verifier"
+        [ "$("$STASIS" delete gone)" = "deleted job gone; its checkpoint is kept" ]
+        kill -CONT "$verifier"
+        wait_for "grep -q 'had succeeded: $checkpoint' $T/daemon.log"
+        # It is known as those of other deleted jobs are.
+        "$STASIS" checkpoint verify "$checkpoint"
+        "$STASIS" checkpoint delete "$id"
+        [ ! -e "$checkpoint" ]
 }
 
 @test "somebody else's client: run, attach, list, dump, kill, restore, delete" {

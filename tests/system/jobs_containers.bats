@@ -11,10 +11,7 @@ load runc
 setup() {
         start_test
         runc_start
-        # Plugins load only from below directories that nobody but root can change: /tmp is none.
-        export STASIS_PLUGINS_LIB_DIR=/run/plugins
-        runc_inside mkdir /run/plugins
-        runc_inside install -m 644 "$STASIS_BUILD/plugins/stasis-runc.so" /run/plugins/
+        runc_plugins runc
         root=(--root "$RUNC_ROOT")
 }
 

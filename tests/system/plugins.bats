@@ -6,23 +6,22 @@
 
 bats_require_minimum_version 1.5.0
 load common
+load plugins
 
 setup() {
         start_test
-        # Plugins load only from below directories that nobody but root can change: /tmp is none.
-        P=$(mktemp -d /run/stasis-test.XXXXXX)
-        export STASIS_PLUGINS_LIB_DIR=$P
+        plugins_start
 }
 
 teardown() {
         end_test
-        rm -rf "$P"
+        plugins_end
 }
 
-# install PLUGIN…: the way a package does, never into a file that is in use.
+# install_plugins PLUGIN…: of those that are made for tests.
 install_plugins() {
         for plugin in "$@"; do
-                install -m 644 "$STASIS_BUILD/tests/plugins/$plugin.so" "$P/"
+                plugins_add "tests/plugins/$plugin.so"
         done
 }
 

@@ -74,6 +74,7 @@ small_disk() {
         start_daemon
         adder sum "$steps" --every "${every}s" --keep 3 --restart=checkpoint
         "$STASIS" dump job sum --name mine >/dev/null
+        touch "$T/sum.result.stasis-tail-20260101T000000Z"
         for ((n = 1; n <= kills; n++)); do
                 holds sum ".state == \"running\" and .checkpoint.time > .since" $((every + 20))
                 sleep "$((RANDOM % every)).$((RANDOM % 8 + 1))"
@@ -92,6 +93,10 @@ small_disk() {
         echo "repeated: $(($(lines "$T/sum.trace") - steps))"
         [ $(($(lines "$T/sum.trace") - steps)) -le $((kills * (every + slack) * 50)) ]
         [ "$(sort -nu "$T/sum.trace" | wc -l)" = "$steps" ]
+
+        # Of what the restores cut off only the last is kept; and what a restore by hand had kept.
+        [ "$(find "$T" -maxdepth 1 -name 'sum.result.stasis-*-restart-*' | wc -l)" = 1 ]
+        [ -e "$T/sum.result.stasis-tail-20260101T000000Z" ]
 
         # What somebody asked for is nobody else's to remove.
         [ -e "$T/ckpt/mine.tar.zst" ]
@@ -244,6 +249,56 @@ stopped daemon $daemon" ]
         run ! "$STASIS" daemon stop --checkpoint=soon
         [[ "$output" == *"'soon' is not a time"* ]]
         alive "$daemon"
+}
+
+# A restore takes three seconds longer when files are to be cut.
+start_slow_restorer() { start_daemon "${faulty[@]}" STASIS_FAULT=ftruncate:1:pause; }
+
+@test "daemon stop --checkpoint: what is just being restored is saved after that" {
+        start_daemon
+        adder sum 100000 --restart=checkpoint
+        "$STASIS" daemon stop --checkpoint
+        wait "$daemon"
+        echo "no line of its own" >>"$T/sum.result"
+        start_slow_restorer
+        holds sum '.state == "restoring"'
+        [ "$("$STASIS" daemon stop --checkpoint)" = "job sum is saved, and will go on at the next start
+stopped daemon $daemon" ]
+        wait "$daemon"
+        run ! alive "$pid"
+        [ "$(uniq -d "$T/sum.trace")" = "" ]
+
+        # The time is too short even for the restore: that goes on all the same.
+        echo "no line of its own" >>"$T/sum.result"
+        start_slow_restorer
+        holds sum '.state == "restoring"'
+        "$STASIS" daemon stop --checkpoint=200ms >"$T/stop.out"
+        grep -q '^job sum runs on, not saved: the time was too short' "$T/stop.out"
+        wait "$daemon"
+        start_daemon
+        holds sum '.state == "running"'
+        [ "$(of sum '"\(.pid) \(.problem)"')" = "$pid null" ]
+        wait_lines "$T/sum.result" $(($(lines "$T/sum.result") + 3))
+        right "$T/sum.result"
+}
+
+@test "a restore after daemon stop --checkpoint that is interrupted is made again" {
+        start_daemon
+        adder sum 100000 --restart=checkpoint
+        "$STASIS" daemon stop --checkpoint
+        wait "$daemon"
+        echo "no line of its own" >>"$T/sum.result"
+        start_slow_restorer
+        holds sum '.state == "restoring"'
+        local worker
+        worker=$(pgrep -P "$daemon" -f '^[^ ]* worker')
+        kill_daemon
+        kill -9 "$worker"
+        start_daemon
+        holds sum '.state == "running"'
+        [ "$(of sum .pid)" = "$pid" ]
+        wait_lines "$T/sum.result" $(($(lines "$T/sum.result") + 3))
+        right "$T/sum.result"
 }
 
 @test "daemon stop --checkpoint=TIME: what is not saved in time runs on" {

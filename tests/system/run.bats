@@ -176,14 +176,14 @@ cannot_run() {
         jid=c-$BASHPID
         pid=$(grep -o '[0-9]*$' "$T/out")
         targets+=("$pid")
-        grep -q "/stasis-jobs/$jid\$" "/proc/$pid/cgroup" || skip "no cgroups that may be written to"
+        grep -q "/stasis-jobs/$jid@[0-9a-f]*\$" "/proc/$pid/cgroup" || skip "no cgroups that may be written to"
         dump job "$jid" --stop
         tar -xOf "$checkpoint" stasis.json | jq -e '.criu.manage_cgroups_mode == "IGNORE"'
         restore job "$jid"
         alive "$pid"
-        grep -q "/stasis-jobs/$jid\$" "/proc/$pid/cgroup"
+        grep -q "/stasis-jobs/$jid@[0-9a-f]*\$" "/proc/$pid/cgroup"
         supervisor=$(ps -o ppid= -p "$pid" | tr -d ' ')
-        run grep -q "/stasis-jobs/$jid\$" "/proc/$supervisor/cgroup"
+        run grep -q "/stasis-jobs/" "/proc/$supervisor/cgroup"
         [ "$status" -eq 1 ]
 }
 

@@ -6,16 +6,16 @@
 
 bats_require_minimum_version 1.5.0
 load common
+load plugins
 
 setup() {
         start_test
-        P=$(mktemp -d /run/stasis-test.XXXXXX)
-        export STASIS_PLUGINS_LIB_DIR=$P
+        plugins_start
 }
 
 teardown() {
         end_test
-        rm -rf "$P"
+        plugins_end
 }
 
 # code LANGUAGE: the blocks of the document, in order.

@@ -97,7 +97,7 @@ static void refuses_what_it_does_not_know(void **state) {
         (void)state;
         assert_refused("{\n\"Checkpoint\": {\n\"Dri\": \"/x\" } }", "config.json:3: unknown key Checkpoint.Dri");
         assert_refused("{ \"Protocol\": \"udp\" }", "expected unix");
-        assert_refused("{ \"Checkpoint\": { \"Compression\": \"rar\" } }", "none, tar, gzip, lz4, zlib or zstd");
+        assert_refused("{ \"Checkpoint\": { \"Compression\": \"rar\" } }", "none, tar, gzip, lz4, zlib, zstd or image");
         assert_refused("{ \"CRIU\": { \"LogLevel\": 9 } }", "CRIU.LogLevel");
         assert_refused("{ \"LogLevel\": \"loud\" }", "LogLevel");
         assert_refused("no json", "config.json:1");

@@ -8,6 +8,7 @@
 
 #include "daemon/job_status.h"
 #include "process/proc.h"
+#include "process/state.h"
 
 /* A job whose process we are. */
 static struct db_job ourselves(void) {
@@ -46,16 +47,19 @@ static void test_halted(void **state) {
         assert_string_equal(job_status(&job), JOB_HALTED);
 }
 
+/** The same word as the state of a process has in a query: there is one table. */
 static void test_words(void **state) {
+        static const struct {
+                char letter;
+                const char *word;
+        } rows[] = {
+                { 'R', "running" }, { 'S', "sleep" },  { 'D', "disk-sleep" }, { 'T', "stop" },    { 't', "stop" },
+                { 'I', "idle" },    { 'Z', "zombie" }, { 'X', "dead" },       { '?', "unknown" },
+        };
+
         (void)state;
-        assert_string_equal(job_status_word('R'), "running");
-        assert_string_equal(job_status_word('S'), "sleep");
-        assert_string_equal(job_status_word('D'), "disk-sleep");
-        assert_string_equal(job_status_word('T'), "stop");
-        assert_string_equal(job_status_word('t'), "stop");
-        assert_string_equal(job_status_word('I'), "idle");
-        assert_string_equal(job_status_word('Z'), "zombie");
-        assert_string_equal(job_status_word('X'), JOB_HALTED);
+        for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+                assert_string_equal(process_state_word(rows[i].letter), rows[i].word);
 }
 
 int main(void) {

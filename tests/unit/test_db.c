@@ -379,12 +379,58 @@ static void test_checkpoints(void **state) {
         assert_string_equal(got->id, "c2b");
 }
 
+/** What is known of a checkpoint whose pages are in others. */
+static void test_chain(void **state) {
+        struct place *place = *state;
+        _cleanup_(db_closep) struct db *db = open_db(place->path);
+        Stasis__V1__CheckpointInfo changed = STASIS__V1__CHECKPOINT_INFO__INIT, *got = NULL;
+
+        assert_ok(add_job(db, "a", err));
+        for (int i = 0; i < 3; i++) {
+                char name[8], path[16];
+                _cleanup_(message_freep) Stasis__V1__CheckpointInfo *info = NULL;
+
+                snprintf(name, sizeof(name), "c%d", i);
+                info = new_checkpoint(name, "a", i);
+                snprintf(path, sizeof(path), "/c%d", i);
+                message_set_string(&info->path, path);
+                snprintf(path, sizeof(path), "/c%d", i - 1);
+                message_set_string(&info->parent, i > 0 ? path : NULL);
+                info->has_ancestors = 1;
+                info->ancestors = (uint32_t)i;
+                assert_ok(db_checkpoint_begin(db, info, "op", err));
+                assert_ok(db_checkpoint_ready(db, info, err));
+        }
+        assert_ok(db_checkpoint_get(db, "c2", &got, err));
+        assert_string_equal(got->parent, "/c1");
+        assert_int_equal(got->ancestors, 2);
+        message_freep(&got);
+
+        changed.path = (char *)"/c1";
+        changed.has_size = changed.has_ancestors = 1;
+        changed.size = 12345;
+        assert_ok(db_checkpoint_set_chain(db, &changed, err));
+        assert_ok(db_checkpoint_get(db, "c1", &got, err));
+        assert_true(isempty(got->parent));
+        assert_int_equal(got->ancestors, 0);
+        assert_int_equal(got->size, 12345);
+        message_freep(&got);
+        changed.path = (char *)"/nobody";
+        assert_ok(db_checkpoint_set_chain(db, &changed, err));
+
+        /* Nobody refers to what goes. */
+        assert_ok(db_checkpoint_delete(db, "c1", err));
+        assert_ok(db_checkpoint_get(db, "c2", &got, err));
+        assert_true(isempty(got->parent));
+        message_freep(&got);
+}
+
 int main(void) {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, place_setup, place_teardown)
         const struct CMUnitTest tests[] = {
                 TEST(test_job),         TEST(test_policy), TEST(test_change),         TEST(test_history_is_bounded),
                 TEST(test_adopt),       TEST(test_each),   TEST(test_each_may_write), TEST(test_checkpoint),
-                TEST(test_checkpoints),
+                TEST(test_checkpoints), TEST(test_chain),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }

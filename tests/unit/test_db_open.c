@@ -223,9 +223,28 @@ static void test_newer(void **state) {
         assert_refused(place->path, EPROTONOSUPPORT, "was written by a newer stasis: its layout is 1000");
         assert_int_equal(io_read_file(AT_FDCWD, place->path, 1 << 24, &after, &size), 0);
         assert_memory_equal(before, after, size);
-        run_sql(place->path, "PRAGMA user_version = 1");
+        run_sql(place->path, "PRAGMA user_version = 2");
         _cleanup_(db_closep) struct db *db = open_db(place->path);
         assert_true(db_job_exists(db, "job0"));
+}
+
+/** Of the first layout, which had less of checkpoints. */
+static void test_older(void **state) {
+        struct place *place = *state;
+        _cleanup_(message_freep) Stasis__V1__CheckpointInfo *got = NULL;
+        struct db *db = open_db(place->path);
+
+        assert_ok(add_job(db, "job0", err));
+        assert_ok(add_checkpoint(db, "c", "job0", 5, err));
+        db_closep(&db);
+        run_sql(place->path,
+                "ALTER TABLE checkpoints DROP COLUMN parent; ALTER TABLE checkpoints DROP COLUMN ancestors;"
+                "PRAGMA user_version = 1");
+        db = open_db(place->path);
+        assert_ok(db_checkpoint_get(db, "c", &got, err));
+        assert_true(isempty(got->parent));
+        assert_false(got->has_ancestors);
+        db_closep(&db);
 }
 
 static void test_foreign(void **state) {
@@ -313,21 +332,10 @@ static void test_damaged_and_held(void **state) {
 int main(void) {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, place_setup, place_teardown)
         const struct CMUnitTest tests[] = {
-                TEST(test_modes),
-                TEST(test_empty),
-                TEST(test_no_database),
-                TEST(test_damaged_header),
-                TEST(test_truncated),
-                TEST(test_damaged_pages),
-                TEST(test_damage_later),
-                TEST(test_mark_goes),
-                TEST(test_damaged_row),
-                TEST(test_newer),
-                TEST(test_foreign),
-                TEST(test_no_file),
-                TEST(test_two),
-                TEST(test_killed_holder),
-                TEST(test_damaged_and_held),
+                TEST(test_modes),       TEST(test_empty),         TEST(test_no_database),   TEST(test_damaged_header),
+                TEST(test_truncated),   TEST(test_damaged_pages), TEST(test_damage_later),  TEST(test_mark_goes),
+                TEST(test_damaged_row), TEST(test_newer),         TEST(test_older),         TEST(test_foreign),
+                TEST(test_no_file),     TEST(test_two),           TEST(test_killed_holder), TEST(test_damaged_and_held),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }

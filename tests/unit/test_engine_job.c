@@ -199,10 +199,42 @@ static void test_cgroup(void **unused) {
         assert_int_equal(job_cgroup_remove(jid), 0);
 }
 
+/* Of two daemons, which may have jobs of the same name. */
+static void test_cgroup_of_another(void **unused) {
+        (void)unused;
+        _cleanup_strv_ struct strv usual = { 0 }, other = { 0 };
+        _cleanup_free_ char *jid = xasprintf("two-%d", (int)getpid()), *run_dir = NULL;
+
+        if (getenv("STASIS_RUN_DIR"))
+                run_dir = xstrdup(getenv("STASIS_RUN_DIR"));
+        setenv("STASIS_RUN_DIR", PATH_RUN_DIR "/", 1);
+        if (job_cgroup_make(jid, &usual, NULL) < 0)
+                skip();
+        assert_string_equal(path_name(usual.items[0]), jid);
+        setenv("STASIS_RUN_DIR", "/tmp/another", 1);
+        assert_int_equal(job_cgroup_make(jid, &other, NULL), 0);
+        assert_string_not_equal(other.items[0], usual.items[0]);
+        assert_memory_equal(path_name(other.items[0]), jid, strlen(jid));
+
+        assert_int_equal(job_cgroup_remove(jid), 0);
+        assert_int_equal(access(other.items[0], F_OK), -1);
+        assert_int_equal(access(usual.items[0], F_OK), 0);
+        unsetenv("STASIS_RUN_DIR");
+        assert_int_equal(job_cgroup_remove(jid), 0);
+        assert_int_equal(access(usual.items[0], F_OK), -1);
+        if (run_dir)
+                setenv("STASIS_RUN_DIR", run_dir, 1);
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_pipes),    cmocka_unit_test(test_terminal),     cmocka_unit_test(test_log),
-                cmocka_unit_test(test_pid_file), cmocka_unit_test(test_cgroup_texts), cmocka_unit_test(test_cgroup),
+                cmocka_unit_test(test_pipes),
+                cmocka_unit_test(test_terminal),
+                cmocka_unit_test(test_log),
+                cmocka_unit_test(test_pid_file),
+                cmocka_unit_test(test_cgroup_texts),
+                cmocka_unit_test(test_cgroup),
+                cmocka_unit_test(test_cgroup_of_another),
         };
         return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -357,15 +357,15 @@ static void test_describe(void **state) {
         _cleanup_free_ char *alive = proc_describe_pid(pid);
         snprintf(expected, sizeof(expected), "process %d (looked-at, since ", (int)pid);
         assert_non_null(text_after(alive, expected));
-        assert_false(proc_pid_is_of_zombies(pid));
+        assert_false(proc_pid_is_of_dying(pid));
 
         kill(pid, SIGKILL);
         assert_int_equal(waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT), 0);
         _cleanup_free_ char *zombie = proc_describe_pid(pid);
         assert_false(proc_is_alive(pid, stat.start_time));
-        assert_true(proc_pid_is_of_zombies(pid));
+        assert_true(proc_pid_is_of_dying(pid));
         assert_int_equal(waitpid(pid, NULL, 0), pid);
-        assert_false(proc_pid_is_of_zombies(pid));
+        assert_false(proc_pid_is_of_dying(pid));
         snprintf(expected, sizeof(expected), "a zombie %d (looked-at), whose parent %d (", (int)pid, (int)getpid());
         assert_non_null(text_after(zombie, expected));
         assert_null(proc_describe_pid(pid));
@@ -394,7 +394,7 @@ static void test_describe_group(void **state) {
         close(fds[1]);
         assert_int_equal(waitpid(leader, NULL, 0), leader);
         _cleanup_free_ char *text = proc_describe_pid(leader);
-        bool zombies = proc_pid_is_of_zombies(leader);
+        bool zombies = proc_pid_is_of_dying(leader);
         kill(member, SIGKILL);
         assert_false(zombies);
         snprintf(expected, sizeof(expected), "a process group %d that process %d (", (int)leader, (int)member);
