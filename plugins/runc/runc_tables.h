@@ -146,8 +146,7 @@ static const char *const runc_restored_options[] = {
 static const struct st_handler_options runc_handler_options = {
         .dump = runc_dump_options,
         .restore = runc_restored_options,
-        .hint = "leave it out: the files of a container of " RUNC_TYPE
-                " are used as they are in its bundle",
+        .hint = "leave it out: the files of a container of " RUNC_TYPE " are used as they are in its bundle",
 };
 
 static const struct st_features runc_features = {

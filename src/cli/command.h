@@ -77,9 +77,10 @@ extern const struct st_option global_options[];
 extern const struct command command_job, command_job_attach, command_job_checkpoint, command_job_checkpoint_list,
         command_job_delete, command_job_inspect, command_job_kill, command_job_list, command_job_logs,
         command_job_schedule;
-extern const struct command command_candidates, command_check, command_checkpoint_delete, command_checkpoint_fold, command_exec, command_manage,
-        command_run, command_checkpoint, command_checkpoint_inspect, command_checkpoint_verify,
-        command_checkpoint_export, command_checkpoint_import, command_completion, command_config, command_config_show,
-        command_daemon, command_daemon_check, command_daemon_start, command_daemon_status, command_daemon_stop,
-        command_dump, command_explain, command_help, command_manual, command_plugin, command_plugin_features,
-        command_plugin_list, command_freeze, command_unfreeze, command_query, command_restore, command_version;
+extern const struct command command_candidates, command_check, command_checkpoint_delete, command_checkpoint_fold,
+        command_exec, command_manage, command_run, command_checkpoint, command_checkpoint_inspect,
+        command_checkpoint_verify, command_checkpoint_export, command_checkpoint_import, command_completion,
+        command_config, command_config_show, command_daemon, command_daemon_check, command_daemon_start,
+        command_daemon_status, command_daemon_stop, command_dump, command_explain, command_help, command_manual,
+        command_plugin, command_plugin_features, command_plugin_list, command_freeze, command_unfreeze, command_query,
+        command_restore, command_version;

@@ -55,16 +55,16 @@ struct criu_run {
         const struct criu_binary *binary;
         enum criu_operation operation;
         const Criu__CriuOpts *options;
-        const char *work_dir;       /* images directory, work directory, log and statistics: all here */
-        const char *images_dir;     /* where the images are, or are made by a dump that grabs; NULL: streamed */
+        const char *work_dir;         /* images directory, work directory, log and statistics: all here */
+        const char *images_dir;       /* where the images are, or are made by a dump that grabs; NULL: streamed */
         const struct criu_grab *grab; /* dump; NULL: all is streamed */
-        pid_t pid;                  /* of the dump's target */
-        bool leave_running;         /* dump */
-        bool leave_stopped;         /* both */
-        const char *action_script;  /* NULL: none */
-        bool lazy_pages;            /* restore: memory comes from whoever listens at lazy-pages.socket in work_dir */
-        const char *pid_file;       /* restore: where CRIU writes the root's PID; NULL: none */
-        const struct spawn_fd *fds; /* restore: descriptors to hand over; their --inherit-fd keys are in `options` */
+        pid_t pid;                    /* of the dump's target */
+        bool leave_running;           /* dump */
+        bool leave_stopped;           /* both */
+        const char *action_script;    /* NULL: none */
+        bool lazy_pages;              /* restore: memory comes from whoever listens at lazy-pages.socket in work_dir */
+        const char *pid_file;         /* restore: where CRIU writes the root's PID; NULL: none */
+        const struct spawn_fd *fds;   /* restore: descriptors to hand over; their --inherit-fd keys are in `options` */
         size_t n_fds;
         char *const *environment; /* NULL: ours */
         char *const *cgroups;     /* directories of cgroups to run in, NULL-terminated; NULL: ours */

@@ -137,8 +137,8 @@ int checkpoints_list(struct jobs *jobs, const char *jid, const char *id, Stasis_
                      struct st_error **err);
 
 /**
- * checkpoints_delete.c: its file, after others have taken over what they need of it, and what is known of it. Not while an
- * operation on its job runs: -EBUSY.
+ * checkpoints_delete.c: its file, after others have taken over what they need of it, and what is known of it. Not while
+ * an operation on its job runs: -EBUSY.
  *
  * @param done called once, also at once; the error is lent, NULL: it is gone
  */

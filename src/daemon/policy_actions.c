@@ -149,7 +149,7 @@ static void on_checkpoint_end(const Stasis__Worker__Result *result, const Stasis
         } else if (job_runs(policy)) { /* one that ended meanwhile is no problem of its checkpoints */
                 policy->failures++;
                 policy->failed = jobs_now();
-                if (st_error_number(error) != ECANCELED)
+                if (st_error_number(error) != -ECANCELED)
                         set_problem(policy, st_error_message(error));
         }
         done(policy);
@@ -216,7 +216,7 @@ static void on_restore_end(const Stasis__Worker__Result *result, const Stasis__V
                 policy->candidate = 0;
                 set_problem(policy, NULL);
                 done(policy);
-        } else if (is_passing(st_error_number(error)) && policy->retries < RETRIES_MAX) {
+        } else if (is_passing(-st_error_number(error)) && policy->retries < RETRIES_MAX) {
                 policy->retry = jobs_now() + policy_doubled(RETRY_UNIT_MS, policy->retries, RETRY_DOUBLINGS);
                 policy->retries++;
                 set_problem(policy, st_error_message(error));
@@ -224,7 +224,7 @@ static void on_restore_end(const Stasis__Worker__Result *result, const Stasis__V
         } else if (policy->owner->stop) { /* at its next start */
                 set_problem(policy, st_error_message(error));
                 done(policy);
-        } else if (st_error_number(error) != ECANCELED && ++policy->candidate < policy->candidates.n) {
+        } else if (st_error_number(error) != -ECANCELED && ++policy->candidate < policy->candidates.n) {
                 st_log_warning("job %s: the checkpoint %s cannot be restored, the one before it is tried: %s",
                                policy->jid, policy->candidates.items[policy->candidate - 1], st_error_message(error));
                 try_next(policy);
@@ -232,7 +232,7 @@ static void on_restore_end(const Stasis__Worker__Result *result, const Stasis__V
                 give_up(policy, st_error_message(error));
 }
 
-/** --files of a restore: what the job wrote after the checkpoint it will write again. Not every engine puts files back. */
+/** --files of a restore: what the job wrote after it will be written again. Not every engine can put files back. */
 static const char *files_of(const struct policy *policy) {
         struct db_job job;
         bool process;

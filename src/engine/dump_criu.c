@@ -78,7 +78,7 @@ static int drain(struct run *run, struct st_error **err) {
                 return capture_drain(run->capture, DRAIN_TIMEOUT_MS, err);
         r = dump_grab_collect(&run->grab, DRAIN_TIMEOUT_MS, err);
         if (r >= 0)
-                run->grabbed = grab_pages(run->grab.grab);
+                run->grabbed = grab_statistics(run->grab.grab).pages;
         return r;
 }
 

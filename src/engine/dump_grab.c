@@ -9,6 +9,7 @@
 #include <stasis/log.h>
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/io.h"
 #include "base/memory.h"
 #include "base/path.h"
@@ -84,8 +85,17 @@ void dump_grab_started(struct dump_grab *grab) {
 
 int dump_grab_collect(struct dump_grab *grab, int timeout_ms, struct st_error **err) {
         int r = grab_wait(grab->grab, timeout_ms, err);
+        uint64_t begin = clock_ns();
 
-        return r < 0 ? r : grab_collect(grab->grab, grab->images, err);
+        if (r >= 0)
+                r = grab_collect(grab->grab, grab->images, err);
+        if (r < 0)
+                return r;
+        const struct grab_statistics statistics = grab_statistics(grab->grab);
+        st_log_debug("%llu pages were copied in %.2f ms, CRIU's files taken in %.2f ms, the target frozen",
+                     (unsigned long long)statistics.pages, (double)statistics.copy_ns / 1000000,
+                     (double)(clock_ns() - begin) / 1000000);
+        return 0;
 }
 
 void dump_grab_clear(struct dump_grab *grab) {

@@ -65,7 +65,7 @@ struct writing {
         const struct image_write *options;
         int fd;                         /* what stands at the hidden path; -EBADF: nothing yet */
         struct native_encoder *encoder; /* of a native image; holds the parent until all is over */
-        struct store_file **files; /* in the order of the manifest and the archive */
+        struct store_file **files;      /* in the order of the manifest and the archive */
         size_t n_files;
         struct manifest manifest; /* hashes are set by writing_hash() */
         pthread_mutex_t lock;     /* of done and told */

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/io.h"
 #include "base/memory.h"
 #include "image/grab_private.h"
@@ -194,6 +195,7 @@ static int run(struct grab *grab, struct st_error **err) {
         for (;;) {
                 struct request request;
                 int32_t status = 0;
+                uint64_t begin;
                 int r = take(grab, &request, sizeof(request), err);
                 if (r < 0)
                         return r;
@@ -206,7 +208,9 @@ static int run(struct grab *grab, struct st_error **err) {
                         break;
                 case CLOSE:
                 case FORCE_CLOSE:
+                        begin = clock_ns();
                         r = grab_copy(grab, err);
+                        grab->copy_ns = clock_ns() - begin;
                         return r < 0 ? r : answer(grab, &status, sizeof(status), err);
                 default:
                         return unexpected(err);
@@ -305,13 +309,13 @@ void grab_abort(struct grab *grab) {
         (void)shutdown(grab->socket, SHUT_RDWR);
 }
 
-uint64_t grab_pages(const struct grab *grab) {
-        uint64_t n = 0;
+struct grab_statistics grab_statistics(const struct grab *grab) {
+        struct grab_statistics statistics = { .copy_ns = grab->copy_ns };
         for (size_t i = 0; i < grab->n_files; i++)
                 for (size_t j = 0; j < grab->files[i]->n; j++)
                         if (grab->files[i]->ranges[j].flags & CRIU_PAGEMAP_PARENT)
-                                n += grab->files[i]->ranges[j].pages;
-        return n;
+                                statistics.pages += grab->files[i]->ranges[j].pages;
+        return statistics;
 }
 
 int grab_finish(struct grab *grab, struct st_error **err) {

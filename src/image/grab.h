@@ -56,8 +56,13 @@ int grab_collect(struct grab *grab, const char *images_dir, struct st_error **er
 /** Ends the conversation at once: CRIU fails, rolls back, and the target runs on. Any thread; idempotent. */
 void grab_abort(struct grab *grab);
 
-/** How many pages it has copied, other than those that CRIU sent; after grab_wait(). */
-uint64_t grab_pages(const struct grab *grab);
+struct grab_statistics {
+        uint64_t pages;   /* copied by us, not sent by CRIU */
+        uint64_t copy_ns; /* from CRIU's last word to our answer */
+};
+
+/** After grab_wait(). */
+struct grab_statistics grab_statistics(const struct grab *grab);
 
 /**
  * Waits for the thread's end (CRIU must have ended, or grab_abort() been called) and frees the grab.

@@ -48,6 +48,7 @@ struct grab {
         size_t n_files, room_files;
         uint64_t data; /* bytes in ranges' data */
         uint64_t told;
+        uint64_t copy_ns;
         uint8_t *input; /* what has come and was not looked at yet */
         size_t input_at, input_have;
 };

@@ -82,13 +82,15 @@ static size_t choose_sources(struct folding *folding) {
                 if (!drop)
                         folding->sources[i + 1] = next++;
         }
+        folding->n_kept = (uint16_t)(next - 1);
         return n_dropped;
 }
 
 /** The ancestors that stay, with all the frames that they have by now. */
 static void keep_ancestors(struct folding *folding) {
         const struct native *old = folding->old;
-        folding->index.ancestors = xcalloc(old->index.n_ancestors + 1, sizeof(*folding->index.ancestors));
+        folding->index.ancestors =
+                xcalloc((size_t)old->index.n_ancestors + folding->n_siblings + 1, sizeof(*folding->index.ancestors));
         for (uint32_t i = 0; i < old->index.n_ancestors; i++) {
                 const struct native_source *source = &old->sources[i + 1];
                 if (folding->dropped[i + 1])
@@ -100,6 +102,55 @@ static void keep_ancestors(struct folding *folding) {
                 kept->n_frames = source->n_frames;
                 kept->frames = native_frames_digest(source->frames, source->n_frames);
         }
+}
+
+/** A sibling in which pages were found becomes an ancestor. */
+static void add_siblings(struct folding *folding) {
+        struct native_index *index = &folding->index;
+        for (size_t i = 0; i < folding->n_siblings; i++) {
+                const struct native_source *source = &folding->siblings[i]->sources[0];
+                if (!folding->sibling_used[i])
+                        continue;
+                struct native_ancestor *ancestor = &index->ancestors[index->n_ancestors++];
+                *ancestor = (struct native_ancestor){
+                        .n_frames = source->n_frames,
+                        .frames = native_frames_digest(source->frames, source->n_frames),
+                        .name = xstrdup(path_name(source->path)),
+                        .path = path_absolute(source->path),
+                };
+                memcpy(ancestor->id, source->header.id, NATIVE_ID);
+        }
+}
+
+static bool lists(const struct native_index *index, const uint8_t id[NATIVE_ID]) {
+        for (uint32_t i = 0; i < index->n_ancestors; i++)
+                if (memcmp(index->ancestors[i].id, id, NATIVE_ID) == 0)
+                        return true;
+        return false;
+}
+
+/** Opens and holds those siblings that the image can refer to: what it does not know yet, and what does not need it. */
+static int open_siblings(struct folding *folding, struct st_error **err) {
+        const struct native_fold *fold = folding->fold;
+        const struct native_source *own = &folding->old->sources[0];
+        folding->siblings = xcalloc(fold->n_siblings + 1, sizeof(*folding->siblings));
+        folding->sibling_used = xcalloc(fold->n_siblings + 1, sizeof(*folding->sibling_used));
+        for (size_t i = 0; i < fold->n_siblings; i++) {
+                _cleanup_(native_freep) struct native *sibling = NULL;
+                const char *path = fold->siblings[i];
+                _cleanup_close_ int fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+                if (fd < 0 || native_open_alone(path, fd, &sibling, NULL) < 0 ||
+                    lists(&folding->old->index, sibling->sources[0].header.id) ||
+                    lists(&sibling->index, own->header.id) ||
+                    memcmp(sibling->sources[0].header.id, own->header.id, NATIVE_ID) == 0 ||
+                    folding->n_kept + folding->n_siblings >= NATIVE_ANCESTORS_MAX)
+                        continue;
+                int r = native_hold(sibling, fold->cancel_fd, err);
+                if (r < 0)
+                        return r;
+                folding->siblings[folding->n_siblings++] = TAKE_PTR(sibling);
+        }
+        return 0;
 }
 
 /** The old image's own frames first, in their places. */
@@ -154,6 +205,7 @@ static int write_image(struct folding *folding, struct st_error **err) {
                 r = copy_own(folding, err);
         if (r == 0)
                 r = fold_take_pages(folding, err);
+        add_siblings(folding);
         folding->index.files = folding->old->index.files;
         folding->index.n_files = folding->old->index.n_files;
         return r < 0 ? r : write_end(folding, &header, err);
@@ -217,6 +269,10 @@ static void folding_clear(struct folding *folding) {
                 free(folding->index.ancestors[i].path);
         }
         free(folding->index.ancestors);
+        for (size_t i = 0; i < folding->n_siblings; i++)
+                native_free(folding->siblings[i]);
+        free(folding->siblings);
+        free(folding->sibling_used);
         free(folding->index.frames);
         free(folding->dropped);
         free(folding->sources);
@@ -247,6 +303,9 @@ int native_fold(const struct native_fold *fold, struct st_error **err) {
         folding.buffer = xmalloc(NATIVE_STORED_MAX);
         if (choose_sources(&folding) == 0 && !fold->destination)
                 return 0;
+        r = open_siblings(&folding, err);
+        if (r < 0)
+                return r;
         keep_ancestors(&folding);
         return write_and_name(&folding, err);
 }

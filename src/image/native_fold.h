@@ -18,7 +18,9 @@ struct native_fold {
         const char *destination; /* NULL: itself; else a new file, which must not exist, with an ID of its own */
         const uint8_t (*drop)[NATIVE_ID]; /* the ancestors to be independent of */
         size_t n_drop;                    /* 0: of all */
-        int cancel_fd;                    /* polls readable: stop, -ECANCELED, nothing is changed; -EBADF: none */
+        char *const *siblings; /* paths of others that may have taken over the same: what they have is referred to */
+        size_t n_siblings;
+        int cancel_fd; /* polls readable: stop, -ECANCELED, nothing is changed; -EBADF: none */
 };
 
 /**

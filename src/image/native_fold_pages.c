@@ -82,19 +82,22 @@ static int compare_kept(const void *a, const void *b) {
         return left->digest.low == right->digest.low ? 0 : left->digest.low < right->digest.low ? -1 : 1;
 }
 
-static int list_source(struct taking *taking, uint32_t source, size_t *room, struct st_error **err) {
-        const struct native_source *from = &taking->folding->old->sources[source];
+/** @param number of the source in the new image */
+static int list_source(struct taking *taking, const struct native *native, uint32_t source, uint16_t number,
+                       size_t *room, struct st_error **err) {
+        const struct native_source *from = &native->sources[source];
         _cleanup_free_ uint8_t *digests = NULL;
         const uint8_t *at;
         size_t pages;
-        int r = native_read_digests(taking->folding->old, source, &digests, &pages, err);
+        if (from->header.seed != taking->folding->old->sources[0].header.seed)
+                return 0;
+        int r = native_read_digests(native, source, &digests, &pages, err);
         at = digests;
         for (uint32_t f = 0; r == 0 && f < from->n_frames; f++)
                 for (size_t p = 0; p < fold_pages_of(&from->frames[f]); p++, at += DIGEST) {
                         GROW(taking->kept, taking->n_kept, *room);
                         taking->kept[taking->n_kept++] =
-                                (struct kept_page){ native_get_digest(at),
-                                                    { f, (uint16_t)p, taking->folding->sources[source] } };
+                                (struct kept_page){ native_get_digest(at), { f, (uint16_t)p, number } };
                 }
         return r;
 }
@@ -105,8 +108,11 @@ static int list_kept(struct taking *taking, struct st_error **err) {
         size_t room = 0;
         int r = 0;
         for (uint32_t s = 1; s < old->n_sources && r == 0; s++)
-                if (!taking->folding->dropped[s] && old->sources[s].header.seed == old->sources[0].header.seed)
-                        r = list_source(taking, s, &room, err);
+                if (!taking->folding->dropped[s])
+                        r = list_source(taking, old, s, taking->folding->sources[s], &room, err);
+        for (size_t i = 0; i < taking->folding->n_siblings && r == 0; i++)
+                r = list_source(taking, taking->folding->siblings[i], 0, (uint16_t)(taking->folding->n_kept + 1 + i),
+                                &room, err);
         if (taking->n_kept > 0)
                 qsort(taking->kept, taking->n_kept, sizeof(*taking->kept), compare_kept);
         return r;
@@ -184,6 +190,8 @@ static int take_frame(struct taking *taking, uint32_t source, uint32_t frame, co
                         places[i].source == NEEDED ? find_kept(taking, digests + i * DIGEST) : NULL;
                 if (found)
                         places[i] = found->place;
+                if (found && found->place.source > taking->folding->n_kept)
+                        taking->folding->sibling_used[found->place.source - taking->folding->n_kept - 1] = true;
                 missing += places[i].source == NEEDED;
         }
         if (missing == 0)
@@ -220,6 +228,16 @@ static void append_run(struct native_file *file, size_t *room, struct native_run
         file->runs[file->n++] = run;
 }
 
+/** The number of a source when only those siblings are listed that are used. */
+static uint16_t final_number(const struct folding *folding, uint16_t source) {
+        uint16_t number = folding->n_kept;
+        if (source <= folding->n_kept)
+                return source;
+        for (uint16_t i = 0; i < source - folding->n_kept; i++)
+                number = (uint16_t)(number + folding->sibling_used[i]);
+        return number;
+}
+
 /** Every page of the file is somewhere by now. */
 static void convert_runs(const struct taking *taking, struct native_file *file) {
         struct native_file changed = { 0 };
@@ -234,7 +252,9 @@ static void convert_runs(const struct taking *taking, struct native_file *file) 
                 }
                 for (uint32_t k = 0; k < run.count; k++) {
                         const struct page_place *place = &places_of(taking, &run)[run.page + k];
-                        append_run(&changed, &room, (struct native_run){ 1, place->frame, place->page, place->source });
+                        append_run(&changed, &room,
+                                   (struct native_run){ 1, place->frame, place->page,
+                                                        final_number(taking->folding, place->source) });
                 }
         }
         free(file->runs);

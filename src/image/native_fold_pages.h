@@ -20,6 +20,10 @@ struct folding {
         struct native *old;
         uint16_t *sources; /* for each old source its new number; 0 for those that are dropped and for itself */
         bool *dropped;
+        struct native **siblings; /* opened alone, held; numbered after the sources that stay */
+        bool *sibling_used;       /* some pages are there: it is an ancestor now */
+        size_t n_siblings;
+        uint16_t n_kept;           /* sources that stay */
         struct native_index index; /* the new one; files are the old one's with new runs */
         size_t room_frames;
         uint8_t *section; /* the new page digests */

@@ -15,6 +15,8 @@
 
 /** So often somebody may begin to refer to it while the others are being made independent. */
 #define ATTEMPTS 10
+/** So many of those that were folded before are looked into: the first ones, which have taken over most. */
+#define SIBLINGS_MAX 8
 
 static int remove_it(const struct native_release *release, struct st_error **err) {
         const char *path = release->place.path;
@@ -52,6 +54,8 @@ static int fold_all(const struct native_release *release, const uint8_t id[NATIV
                         .path = dependents->items[i],
                         .drop = (const uint8_t(*)[NATIVE_ID])drop,
                         .n_drop = 1,
+                        .siblings = dependents->items,
+                        .n_siblings = i < SIBLINGS_MAX ? i : SIBLINGS_MAX,
                         .cancel_fd = release->cancel_fd,
                 };
                 int r = native_fold(&fold, err);

@@ -6,8 +6,8 @@
  * plain names of at most 100 bytes; a size of 8 GiB and more in base 256, as GNU tar writes it.
  *
  * What other programs packed is read, too, when asked for (foreign): the files of one directory, with that directory in
- * their names or not, or those of Podman's two (podman.h), with pax and GNU headers. Whatever could do harm is refused: names that lead elsewhere, links,
- * devices, sparse files, headers without bounds.
+ * their names or not, or those of Podman's two (podman.h), with pax and GNU headers. Whatever could do harm is refused:
+ * names that lead elsewhere, links, devices, sparse files, headers without bounds.
  */
 
 #include <stdbool.h>

@@ -1,6 +1,7 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: Apache-2.0
 # Podman's checkpoint archives: imported, stored as any checkpoint, given back to the real podman.
+# shellcheck disable=SC2154,SC2030,SC2031 # pid, checkpoint … are set by common.bash
 
 load common
 load runc

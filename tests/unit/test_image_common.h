@@ -133,9 +133,9 @@ static const struct kind kind_none = { IMAGE_NONE, 0 }, kind_zstd = { IMAGE_ZSTD
 
 /** `none` comes first. */
 static const struct kind kinds[] = {
-        { IMAGE_NONE, 0 }, { IMAGE_TAR, 0 },  { IMAGE_GZIP, 0 }, { IMAGE_LZ4, 0 },  { IMAGE_ZLIB, 0 },
-        { IMAGE_ZSTD, 0 }, { IMAGE_ZSTD, 2 }, { IMAGE_LZ4, 3 },  { IMAGE_GZIP, 4 }, { IMAGE_TAR, 5 },
-        { IMAGE_NATIVE, 0 },
+        { IMAGE_NONE, 0 }, { IMAGE_TAR, 0 },  { IMAGE_GZIP, 0 },   { IMAGE_LZ4, 0 },
+        { IMAGE_ZLIB, 0 }, { IMAGE_ZSTD, 0 }, { IMAGE_ZSTD, 2 },   { IMAGE_LZ4, 3 },
+        { IMAGE_GZIP, 4 }, { IMAGE_TAR, 5 },  { IMAGE_NATIVE, 0 },
 };
 
 /** A path in a directory, of its own for each kind, with its suffix; malloc'ed. */
