@@ -28,7 +28,9 @@ setup() {
 }
 
 teardown() {
-        podman_do rm --force --time 0 c1 c2 >/dev/null 2>&1 || :
+        for name in c1 c2; do
+                podman_do rm --force --ignore --time 0 "$name" >/dev/null 2>&1 || :
+        done
         runc_cleanup
         end_test
 }
