@@ -4,6 +4,13 @@
 
 #include "test_supervisor_rig.h"
 
+/*
+ * A signal that comes just before the shell's read(2) shows its effect only after that: each is followed by a line.
+ */
+static void wake_shell(struct rig_client *client) {
+        rig_send_text(client, "\n");
+}
+
 static void keys_and_window(void **state) {
         (void)state;
         struct rig rig;
@@ -17,8 +24,10 @@ static void keys_and_window(void **state) {
         rig_expect(&client, 0, "/dev/pts/");
         rig_expect(&client, 0, "ready\r\n");
         rig_send(&client, SUPERVISOR_WINDOW, &(struct supervisor_window){ 33, 77 }, sizeof(struct supervisor_window));
+        wake_shell(&client);
         rig_expect(&client, 0, "33 77\r\n");
         rig_send_text(&client, "\003"); /* Ctrl-C */
+        wake_shell(&client);
         rig_expect(&client, 0, "int\r\n");
         rig_send_text(&client, "word\n");
         rig_expect(&client, 0, "got word\r\n");
@@ -44,9 +53,11 @@ static void same_size_is_told_once(void **state) {
         rig_attach(&rig, &client);
         rig_expect(&client, 0, "ready\r\n");
         rig_send(&client, SUPERVISOR_WINDOW, &window, sizeof(window));
+        wake_shell(&client);
         rig_expect(&client, 0, "drawn 1\r\n");
         rig_send(&client, SUPERVISOR_WINDOW, &window, sizeof(window));
         rig_send_number(&client, SUPERVISOR_SIGNAL, SIGUSR1);
+        wake_shell(&client);
         rig_expect(&client, 0, "usr 1\r\n");
         rig_send_number(&client, SUPERVISOR_SIGNAL, SIGKILL);
         rig_drain(&client);
