@@ -207,5 +207,6 @@ int main(void) {
         };
 
         (void)signal(SIGPIPE, SIG_IGN);
+        (void)signal(SIGINT, SIG_DFL); /* a shell ignores it in what it starts in the background, and so would ours */
         return cmocka_run_group_tests_name("supervisor_terminal", tests, NULL, NULL);
 }
