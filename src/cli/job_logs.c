@@ -40,8 +40,10 @@ static const struct st_option logs_options[] = {
 struct follower {
         struct cli *cli;
         const char *jid, *path;
-        int file;     /* -EBADF: it is not there */
-        off_t offset; /* up to where it was read */
+        int file;      /* -EBADF: it is not there */
+        off_t offset;  /* up to where it was read */
+        char last[64]; /* the bytes before that */
+        size_t n_last;
         struct stat st;
         int inotify, pidfd; /* pidfd -EBADF: the job does not run */
 };
@@ -52,6 +54,34 @@ static void follower_clear(struct follower *follower) {
         cleanup_closep(&follower->pidfd);
 }
 
+static void begin_anew(struct follower *follower) {
+        follower->offset = 0;
+        follower->n_last = 0;
+}
+
+/* Remembers the end of what was read. */
+static void remember(struct follower *follower, const char *data, size_t n) {
+        size_t keep = n < sizeof(follower->last) ? sizeof(follower->last) - n : 0;
+
+        if (keep > follower->n_last)
+                keep = follower->n_last;
+        if (n > sizeof(follower->last)) {
+                data += n - sizeof(follower->last);
+                n = sizeof(follower->last);
+        }
+        memmove(follower->last, follower->last + follower->n_last - keep, keep);
+        memcpy(follower->last + keep, data, n);
+        follower->n_last = keep + n;
+}
+
+/* Is what was read last still there? A file may be emptied, and have as many bytes again when we look. */
+static bool is_as_read(const struct follower *follower) {
+        char now[sizeof(follower->last)];
+        ssize_t n = pread(follower->file, now, follower->n_last, follower->offset - (off_t)follower->n_last);
+
+        return n == (ssize_t)follower->n_last && memcmp(now, follower->last, follower->n_last) == 0;
+}
+
 static int open_log(struct follower *follower) {
         int fd = open(follower->path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 
@@ -59,7 +89,7 @@ static int open_log(struct follower *follower) {
                 return -errno;
         cleanup_closep(&follower->file);
         follower->file = fd;
-        follower->offset = 0;
+        begin_anew(follower);
         return fstat(fd, &follower->st) < 0 ? -errno : 0;
 }
 
@@ -81,6 +111,7 @@ static int copy(struct follower *follower, struct st_error **err) {
                 if (r < 0)
                         return st_error_errno(err, r, "cannot write the output");
                 follower->offset += n;
+                remember(follower, buffer, (size_t)n);
                 any = true;
         }
 }
@@ -89,8 +120,8 @@ static int copy(struct follower *follower, struct st_error **err) {
 static int look_again(struct follower *follower, struct st_error **err) {
         struct stat named;
 
-        if (follower->file >= 0 && fstat(follower->file, &follower->st) == 0 && follower->st.st_size < follower->offset)
-                follower->offset = 0;
+        if (follower->file >= 0 && fstat(follower->file, &follower->st) == 0 && !is_as_read(follower))
+                begin_anew(follower);
         if (stat(follower->path, &named) < 0 ||
             (follower->file >= 0 && named.st_ino == follower->st.st_ino && named.st_dev == follower->st.st_dev))
                 return 0;

@@ -296,8 +296,10 @@ STEPS
         timeout -k 2 30 "$STASIS" job logs -f l >"$T/out" 3>&- &
         local follower=$!
         wait_for "grep -q one $T/out"
+        pkill -STOP -P "$follower" # so that it finds as many bytes as it has read
         : >"$T/log/stasis-output-l.log"
         echo two >>"$T/log/stasis-output-l.log"
+        pkill -CONT -P "$follower"
         wait_for "grep -q two $T/out"
         mv "$T/log/stasis-output-l.log" "$T/log/old"
         touch "$T/go" # it has the old one open
