@@ -199,19 +199,19 @@ static int enter_directory(int parent, const char *name, mode_t mode, uid_t uid,
         bool made = mkdirat(parent, name, mode) == 0;
         if (!made && errno != EEXIST)
                 return -errno;
-        _cleanup_close_ int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | (made ? O_NOFOLLOW : 0));
-        if (fd < 0 || (made && fchown(fd, uid, gid) < 0))
+        _cleanup_close_ int fd = openat(parent, name, O_PATH | O_DIRECTORY | O_CLOEXEC | (made ? O_NOFOLLOW : 0));
+        if (fd < 0 || (made && fchownat(fd, "", uid, gid, AT_EMPTY_PATH) < 0))
                 return -errno;
         return TAKE_FD(fd);
 }
 
 int io_make_directories_for(const char *path, mode_t mode, uid_t uid, gid_t gid) {
-        _cleanup_free_ char *parts = xstrdup(path);
-        _cleanup_close_ int fd = open(path[0] == '/' ? "/" : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        char *rest = parts;
-
         if (isempty(path))
                 return -EINVAL;
+        _cleanup_free_ char *parts = xstrdup(path);
+        _cleanup_close_ int fd = open(path[0] == '/' ? "/" : ".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+        char *rest = parts;
+
         for (const char *part; fd >= 0 && (part = strsep(&rest, "/"));) {
                 if (!*part)
                         continue;
@@ -225,23 +225,7 @@ int io_make_directories_for(const char *path, mode_t mode, uid_t uid, gid_t gid)
 }
 
 int io_make_directories(const char *path, mode_t mode) {
-        _cleanup_free_ char *part = xstrdup(path);
-        struct stat st;
-
-        if (isempty(path))
-                return -EINVAL;
-        for (char *end = part; end;) {
-                end = strchr(end + 1, '/');
-                if (end)
-                        *end = 0;
-                if (mkdir(part, mode) < 0 && errno != EEXIST)
-                        return -errno;
-                if (end)
-                        *end = '/';
-        }
-        if (stat(path, &st) < 0)
-                return -errno;
-        return S_ISDIR(st.st_mode) ? 0 : -ENOTDIR;
+        return io_make_directories_for(path, mode, (uid_t)-1, (gid_t)-1);
 }
 
 /* What tells one mounted file system from another; the mount ID also tells a bind mount of the same one. */

@@ -50,7 +50,7 @@ int io_can_put_file(const char *path);
 /** mkdir -p. @return 0 or -errno */
 int io_make_directories(const char *path, mode_t mode);
 
-/** The same; those that are made get an owner. Of what stands there already nothing is changed. */
+/** The same; those that are made get an owner (-1: ours). Of what stands there already nothing is changed. */
 int io_make_directories_for(const char *path, mode_t mode, uid_t uid, gid_t gid);
 
 /**

@@ -273,6 +273,18 @@ pid_t spawn_start(const struct spawn *spawn, int *ret_pidfd, struct st_error **e
         return pid;
 }
 
+pid_t spawn_self(char *const *argv, const struct spawn_fd *fds, size_t n_fds, struct st_error **err) {
+        const struct spawn spawn = {
+                .path = "/proc/self/exe",
+                .argv = argv,
+                .directory = "/",
+                .fds = fds,
+                .n_fds = n_fds,
+                .new_session = true,
+        };
+        return spawn_start(&spawn, NULL, err);
+}
+
 int spawn_wait(pid_t pid, int *ret_status) {
         int status;
 

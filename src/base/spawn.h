@@ -44,6 +44,14 @@ struct spawn {
 pid_t spawn_start(const struct spawn *spawn, int *ret_pidfd, struct st_error **err);
 
 /**
+ * Starts this program once more, as a process that stands alone: in /, in a session of its own, with these descriptors.
+ *
+ * @param argv NULL-terminated, argv[0] included
+ * @return as spawn_start()
+ */
+pid_t spawn_self(char *const *argv, const struct spawn_fd *fds, size_t n_fds, struct st_error **err);
+
+/**
  * Waits for a child.
  *
  * @param ret_status may be NULL; the wait status too

@@ -75,15 +75,7 @@ int guard_start(struct st_operation *operation, const Daemon__DumpReq *req, stru
         const struct spawn_fd fds[] = { { .fd = task, .number = TASK_FD },
                                         { .fd = reading, .number = PIPE_FD },
                                         { .fd = STDERR_FILENO, .number = STDERR_FILENO } };
-        const struct spawn spawn = {
-                .path = "/proc/self/exe",
-                .argv = argv,
-                .directory = "/",
-                .fds = fds,
-                .n_fds = ELEMENTSOF(fds),
-                .new_session = true,
-        };
-        pid = spawn_start(&spawn, NULL, err);
+        pid = spawn_self(argv, fds, ELEMENTSOF(fds), err);
         if (pid < 0)
                 return st_error_wrap(err, "cannot make sure that the target is thawed whatever happens");
         *ret = NEW(struct guard);

@@ -58,15 +58,7 @@ pid_t lazy_guard_start(const struct lazy_guard_options *options, int *ret_socket
         const struct spawn_fd fds[] = { { .fd = pair[1], .number = LAZY_CONTROL_FD },
                                         { .fd = LAZY_LOG_FD, .number = LAZY_LOG_FD },
                                         { .fd = STDERR_FILENO, .number = STDERR_FILENO } };
-        const struct spawn spawn = {
-                .path = "/proc/self/exe",
-                .argv = argv,
-                .directory = "/",
-                .fds = fds,
-                .n_fds = ELEMENTSOF(fds),
-                .new_session = true,
-        };
-        pid = spawn_start(&spawn, NULL, err);
+        pid = spawn_self(argv, fds, ELEMENTSOF(fds), err);
         close(pair[1]);
         if (pid < 0) {
                 close(pair[0]);

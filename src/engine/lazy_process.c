@@ -63,15 +63,7 @@ static int spawn_server(struct restore_context *context, int control, int listen
                                         { .fd = log, .number = LAZY_LOG_FD },
                                         { .fd = listener, .number = LAZY_LISTENER_FD },
                                         { .fd = STDERR_FILENO, .number = STDERR_FILENO } };
-        const struct spawn spawn = {
-                .path = "/proc/self/exe",
-                .argv = argv,
-                .directory = "/",
-                .fds = fds,
-                .n_fds = ELEMENTSOF(fds),
-                .new_session = true,
-        };
-        pid_t child = spawn_start(&spawn, NULL, err);
+        pid_t child = spawn_self(argv, fds, ELEMENTSOF(fds), err);
         int r = child < 0 ? (int)child : spawn_wait(child, &status);
 
         if (r < 0)

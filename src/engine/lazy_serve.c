@@ -290,15 +290,7 @@ static int detach(char *const *words) {
                 argv[i] = words[i];
         argv[1] = (char *)LAZY_SERVE_DETACHED;
 
-        const struct spawn spawn = {
-                .path = "/proc/self/exe",
-                .argv = argv,
-                .directory = "/",
-                .fds = fds,
-                .n_fds = ELEMENTSOF(fds),
-                .new_session = true,
-        };
-        if (spawn_start(&spawn, NULL, &error) >= 0)
+        if (spawn_self(argv, fds, ELEMENTSOF(fds), &error) >= 0)
                 return EXIT_SUCCESS;
         st_log_error("%s", st_error_message(error));
         st_error_free(error);

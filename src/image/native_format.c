@@ -11,6 +11,8 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
+#include "image/native_bytes.h"
+
 #define VERSION_MINOR 0
 /** Where the digest of a header, a footer is: it covers all before it. */
 #define HEADER_DIGEST 48
@@ -21,39 +23,6 @@
 static const uint8_t header_magic[8] = { 0x89, 'S', 'T', 'A', 'S', 'I', 'S', '\n' };
 static const uint8_t footer_magic[8] = { 0x89, 'S', 'T', 'A', 'S', 'I', 'S', 'F' };
 static const uint8_t zeros[NATIVE_ID];
-
-static void put16(uint8_t *at, uint16_t value) {
-        value = htole16(value);
-        memcpy(at, &value, sizeof(value));
-}
-
-static void put32(uint8_t *at, uint32_t value) {
-        value = htole32(value);
-        memcpy(at, &value, sizeof(value));
-}
-
-static void put64(uint8_t *at, uint64_t value) {
-        value = htole64(value);
-        memcpy(at, &value, sizeof(value));
-}
-
-static uint16_t get16(const uint8_t *at) {
-        uint16_t value;
-        memcpy(&value, at, sizeof(value));
-        return le16toh(value);
-}
-
-static uint32_t get32(const uint8_t *at) {
-        uint32_t value;
-        memcpy(&value, at, sizeof(value));
-        return le32toh(value);
-}
-
-static uint64_t get64(const uint8_t *at) {
-        uint64_t value;
-        memcpy(&value, at, sizeof(value));
-        return le64toh(value);
-}
 
 void native_put_digest(uint8_t bytes[16], struct hash hash) {
         const uint64_t halves[2] = { htobe64(hash.high), htobe64(hash.low) };
@@ -88,11 +57,11 @@ bool native_recognise(const uint8_t *head, size_t n) {
 void native_header_make(const struct native_header *header, uint8_t bytes[NATIVE_HEADER]) {
         memset(bytes, 0, NATIVE_HEADER);
         memcpy(bytes, header_magic, sizeof(header_magic));
-        put16(bytes + 8, NATIVE_VERSION);
-        put16(bytes + 10, VERSION_MINOR);
-        put32(bytes + 12, (uint32_t)NATIVE_HEADER);
+        native_put16(bytes + 8, NATIVE_VERSION);
+        native_put16(bytes + 10, VERSION_MINOR);
+        native_put32(bytes + 12, (uint32_t)NATIVE_HEADER);
         memcpy(bytes + 16, header->id, NATIVE_ID);
-        put64(bytes + 32, header->seed);
+        native_put64(bytes + 32, header->seed);
         native_put_digest(bytes + HEADER_DIGEST, hash_of(bytes, HEADER_DIGEST));
 }
 
@@ -101,15 +70,15 @@ static int check_block(const uint8_t *bytes, const char *what, const uint8_t mag
                        struct st_error **err) {
         if (memcmp(bytes, magic, 8) != 0)
                 return st_error_set(err, EBADMSG, "it has no %s", what);
-        if (get16(bytes + 8) != NATIVE_VERSION) {
-                st_error_set(err, EOPNOTSUPP, "it is of version %u of the format, not %u", get16(bytes + 8),
+        if (native_get16(bytes + 8) != NATIVE_VERSION) {
+                st_error_set(err, EOPNOTSUPP, "it is of version %u of the format, not %u", native_get16(bytes + 8),
                              NATIVE_VERSION);
                 st_error_hint(err, "use a stasis that knows this version");
                 return -EOPNOTSUPP;
         }
         if (!hash_equal(native_get_digest(bytes + digest_at), hash_of(bytes, digest_at)))
                 return st_error_set(err, EBADMSG, "the checksum of its %s is wrong", what);
-        if (get32(bytes + 12) != size)
+        if (native_get32(bytes + 12) != size)
                 return st_error_set(err, EBADMSG, "its %s has a wrong size", what);
         return 0;
 }
@@ -118,9 +87,9 @@ int native_header_parse(const uint8_t bytes[NATIVE_HEADER], struct native_header
         int r = check_block(bytes, "header", header_magic, NATIVE_HEADER, HEADER_DIGEST, err);
         if (r < 0)
                 return r;
-        if (memcmp(bytes + 16, zeros, NATIVE_ID) == 0 || get64(bytes + 40) != 0)
+        if (memcmp(bytes + 16, zeros, NATIVE_ID) == 0 || native_get64(bytes + 40) != 0)
                 return st_error_set(err, EBADMSG, "its header is not valid");
-        *ret = (struct native_header){ .seed = get64(bytes + 32) };
+        *ret = (struct native_header){ .seed = native_get64(bytes + 32) };
         memcpy(ret->id, bytes + 16, NATIVE_ID);
         return 0;
 }
@@ -128,14 +97,14 @@ int native_header_parse(const uint8_t bytes[NATIVE_HEADER], struct native_header
 void native_footer_make(const struct native_footer *footer, uint8_t bytes[NATIVE_FOOTER]) {
         memset(bytes, 0, NATIVE_FOOTER);
         memcpy(bytes, footer_magic, sizeof(footer_magic));
-        put16(bytes + 8, NATIVE_VERSION);
-        put16(bytes + 10, VERSION_MINOR);
-        put32(bytes + 12, (uint32_t)NATIVE_FOOTER);
-        put64(bytes + 16, footer->size);
-        put64(bytes + 24, footer->digests_at);
-        put64(bytes + 32, footer->index_at);
-        put64(bytes + 40, footer->index_stored);
-        put64(bytes + 48, footer->index_decoded);
+        native_put16(bytes + 8, NATIVE_VERSION);
+        native_put16(bytes + 10, VERSION_MINOR);
+        native_put32(bytes + 12, (uint32_t)NATIVE_FOOTER);
+        native_put64(bytes + 16, footer->size);
+        native_put64(bytes + 24, footer->digests_at);
+        native_put64(bytes + 32, footer->index_at);
+        native_put64(bytes + 40, footer->index_stored);
+        native_put64(bytes + 48, footer->index_decoded);
         bytes[56] = footer->index_codec;
         native_put_digest(bytes + 64, footer->digests);
         native_put_digest(bytes + 80, footer->index);
@@ -165,11 +134,11 @@ int native_footer_parse(const uint8_t bytes[NATIVE_FOOTER], uint64_t size, struc
         if (r < 0)
                 return r;
         struct native_footer footer = {
-                .size = get64(bytes + 16),
-                .digests_at = get64(bytes + 24),
-                .index_at = get64(bytes + 32),
-                .index_stored = get64(bytes + 40),
-                .index_decoded = get64(bytes + 48),
+                .size = native_get64(bytes + 16),
+                .digests_at = native_get64(bytes + 24),
+                .index_at = native_get64(bytes + 32),
+                .index_stored = native_get64(bytes + 40),
+                .index_decoded = native_get64(bytes + 48),
                 .index_codec = bytes[56],
                 .digests = native_get_digest(bytes + 64),
                 .index = native_get_digest(bytes + 80),

@@ -11,6 +11,7 @@
 #include "base/cleanup.h"
 #include "base/memory.h"
 #include "base/text.h"
+#include "image/native_bytes.h"
 #include "image/native_format.h"
 
 #define COUNTS 16
@@ -37,24 +38,6 @@ static const uint8_t *take(struct input *input, size_t n) {
         return at;
 }
 
-static uint16_t get16(const uint8_t *at) {
-        uint16_t value;
-        memcpy(&value, at, sizeof(value));
-        return le16toh(value);
-}
-
-static uint32_t get32(const uint8_t *at) {
-        uint32_t value;
-        memcpy(&value, at, sizeof(value));
-        return le32toh(value);
-}
-
-static uint64_t get64(const uint8_t *at) {
-        uint64_t value;
-        memcpy(&value, at, sizeof(value));
-        return le64toh(value);
-}
-
 /** Appends; where the room is comes from who counted it. */
 static void put(uint8_t **at, const void *data, size_t n) {
         if (n > 0)
@@ -63,18 +46,18 @@ static void put(uint8_t **at, const void *data, size_t n) {
 }
 
 static void put16(uint8_t **at, uint16_t value) {
-        value = htole16(value);
-        put(at, &value, sizeof(value));
+        native_put16(*at, value);
+        *at += sizeof(value);
 }
 
 static void put32(uint8_t **at, uint32_t value) {
-        value = htole32(value);
-        put(at, &value, sizeof(value));
+        native_put32(*at, value);
+        *at += sizeof(value);
 }
 
 static void put64(uint8_t **at, uint64_t value) {
-        value = htole64(value);
-        put(at, &value, sizeof(value));
+        native_put64(*at, value);
+        *at += sizeof(value);
 }
 
 static void put_text(uint8_t **at, const char *text) {
@@ -179,7 +162,7 @@ void native_index_clear(struct native_index *index) {
 /** A text of 1 to `max` bytes, none of them NUL. @return malloc'ed, or NULL */
 static char *parse_text(struct input *input, size_t max) {
         const uint8_t *length = take(input, 2);
-        size_t n = length ? get16(length) : 0;
+        size_t n = length ? native_get16(length) : 0;
         const uint8_t *text = n > 0 && n <= max ? take(input, n) : NULL;
         return text && !memchr(text, 0, n) ? xstrndup((const char *)text, n) : NULL;
 }
@@ -193,7 +176,7 @@ static bool parse_ancestor(struct input *input, struct native_ancestor *ancestor
         if (!fixed)
                 return false;
         memcpy(ancestor->id, fixed, NATIVE_ID);
-        ancestor->n_frames = get32(fixed + 16);
+        ancestor->n_frames = native_get32(fixed + 16);
         ancestor->frames = native_get_digest(fixed + 20);
         ancestor->name = parse_text(input, NAME_MAX);
         ancestor->path = parse_text(input, PATH_MAX - 1);
@@ -202,8 +185,8 @@ static bool parse_ancestor(struct input *input, struct native_ancestor *ancestor
 }
 
 static bool parse_frame(const uint8_t *bytes, struct native_frame *frame) {
-        frame->stored = get32(bytes);
-        frame->decoded = get32(bytes + 4);
+        frame->stored = native_get32(bytes);
+        frame->decoded = native_get32(bytes + 4);
         frame->kind = bytes[8];
         frame->codec = bytes[9];
         frame->digest = native_get_digest(bytes + 16);
@@ -214,7 +197,7 @@ static bool parse_frame(const uint8_t *bytes, struct native_frame *frame) {
 }
 
 static bool parse_extent(const uint8_t *bytes, const struct native_index *index, struct native_extent *extent) {
-        *extent = (struct native_extent){ get32(bytes), get32(bytes + 4), get32(bytes + 8) };
+        *extent = (struct native_extent){ native_get32(bytes), native_get32(bytes + 4), native_get32(bytes + 8) };
         if (extent->length == 0 || extent->frame >= index->n_frames)
                 return false;
         const struct native_frame *frame = &index->frames[extent->frame];
@@ -224,7 +207,8 @@ static bool parse_extent(const uint8_t *bytes, const struct native_index *index,
 
 /** Whether it stays inside an ancestor's frame is seen when that is opened. */
 static bool parse_run(const uint8_t *bytes, const struct native_index *index, struct native_run *run) {
-        *run = (struct native_run){ get32(bytes), get32(bytes + 4), get16(bytes + 8), get16(bytes + 10) };
+        *run = (struct native_run){ native_get32(bytes), native_get32(bytes + 4), native_get16(bytes + 8),
+                                    native_get16(bytes + 10) };
         if (run->count == 0)
                 return false;
         if (run->source == NATIVE_ZERO)
@@ -273,8 +257,8 @@ static bool parse_file(struct input *input, const struct native_index *index, st
         if (!is_name(file->name) || !fixed || (fixed[0] != NATIVE_DATA && fixed[0] != NATIVE_PAGES))
                 return false;
         file->kind = (enum native_kind)fixed[0];
-        file->size = get64(fixed + 1);
-        uint32_t n = get32(fixed + 9);
+        file->size = native_get64(fixed + 1);
+        uint32_t n = native_get32(fixed + 9);
         const uint8_t *extents = take(input, (size_t)n * EXTENT);
         return extents && parse_extents(extents, n, index, file);
 }
@@ -322,9 +306,9 @@ static int parse(struct input *input, uint64_t frames_size, struct native_index 
         const uint8_t *counts = take(input, COUNTS);
         if (!counts)
                 return st_error_set(err, EBADMSG, "its index is too short");
-        uint32_t ancestors = get32(counts), frames = get32(counts + 4), files = get32(counts + 8);
+        uint32_t ancestors = native_get32(counts), frames = native_get32(counts + 4), files = native_get32(counts + 8);
         if (ancestors > NATIVE_ANCESTORS_MAX || frames > NATIVE_FRAMES_MAX || files > NATIVE_FILES_MAX ||
-            get32(counts + 12) != 0 ||
+            native_get32(counts + 12) != 0 ||
             (uint64_t)ancestors * ANCESTOR_MIN + (uint64_t)frames * NATIVE_FRAME_ENTRY + (uint64_t)files * FILE_MIN >
                     input->left)
                 return st_error_set(err, EBADMSG, "the counts of its index are not valid");

@@ -7,6 +7,7 @@
 #include "base/cleanup.h"
 #include "base/memory.h"
 #include "base/text.h"
+#include "image/formats.h"
 
 /** What stands beside checkpoint/. Without the first two it is no container. */
 static const char *const beside[] = {
@@ -28,17 +29,12 @@ char *podman_path(const char *name) {
         return xasprintf(PODMAN_DIRECTORY "%s", name);
 }
 
-static bool has(const struct image *image, const char *name) {
-        for (size_t i = 0; i < image_file_count(image); i++)
-                if (streq(image_file_name(image, i), name))
-                        return true;
-        return false;
-}
-
 int podman_check(const struct image *image, enum image_format format, struct st_error **err) {
-        if (!has(image, beside[0]) || !has(image, beside[1])) {
-                st_error_set(err, EINVAL, "%s holds no container of Podman's: there is no %s in it", image_path(image),
-                             has(image, beside[0]) ? beside[1] : beside[0]);
+        bool configured = manifest_find(&image->manifest, beside[0]) != NULL;
+
+        if (!configured || !manifest_find(&image->manifest, beside[1])) {
+                st_error_set(err, EINVAL, "%s holds no container of Podman's: there is no %s in it", image->path,
+                             configured ? beside[1] : beside[0]);
                 st_error_hint(err, "Podman restores only what 'podman container checkpoint --export' made");
                 return -EINVAL;
         }
