@@ -137,10 +137,8 @@ static void start_fold(struct jobs *jobs, const Stasis__V1__CheckpointInfo *info
 void checkpoints_fold(struct jobs *jobs, const char *id, struct job_caller *caller,
                       void (*done)(struct st_error *error, void *userdata), void *userdata) {
         _cleanup_(message_freep) Stasis__V1__CheckpointInfo *info = NULL;
+        const struct job_caller lent = *caller;
         _cleanup_free_ char *text = TAKE_PTR(caller->text);
-        const struct job_caller lent = {
-                caller->uid, caller->gid, caller->pid, caller->privileged, caller->policy, text
-        };
         _cleanup_error_ struct st_error *error = NULL;
 
         if (db_checkpoint_get(jobs->db, id ?: "", &info, NULL) < 0)
