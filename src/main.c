@@ -4,6 +4,7 @@
 #include "daemon/worker.h"
 #include "engine/guard.h"
 #include "engine/lazy_process.h"
+#include "engine/write_tracker.h"
 
 int main(int argc, char **argv) {
         /* Processes that the daemon and operations make of this program: nothing of the command line concerns them. */
@@ -15,5 +16,7 @@ int main(int argc, char **argv) {
                 return lazy_serve_main(argc, argv);
         if (argc >= 2 && streq(argv[1], LAZY_GUARD))
                 return lazy_guard_main(argc, argv);
+        if (argc >= 2 && streq(argv[1], WRITE_TRACKER))
+                return write_tracker_main(argc, argv);
         return cli_main(argc, argv);
 }

@@ -233,7 +233,11 @@ static int start(struct run *run, struct st_error **err) {
         };
         int r;
 
-        store_warm(run->store, context->analysis->memory + dump_files_expected(context) + CAPTURE_SLACK);
+        if (context->grab)
+                dump_grab_track(&run->grab, context, run->store);
+        /* Of what is copied again after a while a quarter is a lot. */
+        store_warm(run->store, context->analysis->memory / (run->grab.base ? 4 : 1) + dump_files_expected(context) +
+                                       CAPTURE_SLACK);
         if (context->grab)
                 r = dump_grab_start(&run->grab, context, run->store, on_captured, run, &criu, err);
         else
@@ -322,6 +326,8 @@ static int dump_once(struct dump_context *context, bool *ret_again, struct st_er
                 r = run_criu(&run, err);
 
         dump_hook_close(&run.hook);
+        if (r >= 0)
+                dump_grab_committed(&run.grab);
         dump_grab_clear(&run.grab);
         st_error_free(run.failure);
         if (run.pidfd >= 0)

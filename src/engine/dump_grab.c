@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -15,6 +16,7 @@
 #include "base/path.h"
 #include "base/text.h"
 #include "engine/operation.h"
+#include "image/native.h"
 
 /* Deleted files go to the work directory with CRIU's small files, which may be in memory. */
 #define GHOST_LIMIT_MAX (32u << 20)
@@ -54,10 +56,36 @@ bool dump_grab_is_possible(const struct dump_context *context) {
         return context->grab && !obstacle;
 }
 
+void dump_grab_track(struct dump_grab *grab, const struct dump_context *context, const struct store *store) {
+        struct image_early early;
+        struct st_error *error = NULL;
+        int r;
+
+        /* Who is ended has no next checkpoint; a parent it may have. */
+        if (context->format != IMAGE_NATIVE || (context->dump.stop && !context->parent))
+                return;
+        image_early(store, &early);
+        memcpy(grab->id, early.id, NATIVE_ID);
+        r = write_tracker_begin(&grab->tracker, context->analysis,
+                                early.parent ? early.parent->sources[0].header.id : NULL, &error);
+        if (r >= 0 && grab->tracker.known)
+                r = grab_base_new(early.parent, &grab->base, &error);
+        if (r < 0)
+                st_log_info("all memory of process %d is copied: %s", context->dump.pid, st_error_message(error));
+        st_error_free(error);
+}
+
 int dump_grab_start(struct dump_grab *grab, const struct dump_context *context, struct store *store,
                     void (*progress)(uint64_t bytes, void *userdata), void *userdata, struct criu_run *run,
                     struct st_error **err) {
-        const struct grab_options options = { .root = context->dump.pid, .progress = progress, .userdata = userdata };
+        const struct grab_options options = {
+                .root = context->dump.pid,
+                .watches = grab->tracker.watches,
+                .n_watches = grab->tracker.n,
+                .base = grab->base,
+                .progress = progress,
+                .userdata = userdata,
+        };
         int r;
 
         grab->images = path_join(run->work_dir, "images");
@@ -92,10 +120,14 @@ int dump_grab_collect(struct dump_grab *grab, int timeout_ms, struct st_error **
         if (r < 0)
                 return r;
         const struct grab_statistics statistics = grab_statistics(grab->grab);
-        st_log_debug("%llu pages were copied in %.2f ms, CRIU's files taken in %.2f ms, the target frozen",
-                     (unsigned long long)statistics.pages, (double)statistics.copy_ns / 1000000,
-                     (double)(clock_ns() - begin) / 1000000);
+        st_log_debug("%llu pages were copied, %llu kept, in %.2f ms, CRIU's files taken in %.2f ms, the target frozen",
+                     (unsigned long long)statistics.pages, (unsigned long long)statistics.kept,
+                     (double)statistics.copy_ns / 1000000, (double)(clock_ns() - begin) / 1000000);
         return 0;
+}
+
+void dump_grab_committed(struct dump_grab *grab) {
+        write_tracker_commit(&grab->tracker, grab->id);
 }
 
 void dump_grab_clear(struct dump_grab *grab) {
@@ -104,6 +136,8 @@ void dump_grab_clear(struct dump_grab *grab) {
                 (void)io_remove_tree(grab->images);
         if (grab->parent)
                 (void)io_remove_tree(grab->parent);
+        write_tracker_clear(&grab->tracker);
+        grab_base_free(grab->base);
         free(grab->images);
         free(grab->parent);
         free(grab->kdat);

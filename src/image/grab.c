@@ -312,9 +312,12 @@ void grab_abort(struct grab *grab) {
 struct grab_statistics grab_statistics(const struct grab *grab) {
         struct grab_statistics statistics = { .copy_ns = grab->copy_ns };
         for (size_t i = 0; i < grab->n_files; i++)
+                statistics.kept += store_referred(grab->files[i]->pages) / GRAB_PAGE;
+        for (size_t i = 0; i < grab->n_files; i++)
                 for (size_t j = 0; j < grab->files[i]->n; j++)
                         if (grab->files[i]->ranges[j].flags & CRIU_PAGEMAP_PARENT)
                                 statistics.pages += grab->files[i]->ranges[j].pages;
+        statistics.pages -= statistics.kept;
         return statistics;
 }
 

@@ -21,10 +21,22 @@
 #include "image/store.h"
 
 struct grab;
+struct grab_base;
+
+/** A process of which the kernel knows what it has written: process/write_watch.h. */
+struct grab_watch {
+        pid_t pid;
+        int fd; /* whoever made it closes it after the grab */
+};
 
 struct grab_options {
-        pid_t root;                                       /* of the tree */
-        unsigned threads;                                 /* that copy; 0: as many as cores */
+        pid_t root;                       /* of the tree */
+        unsigned threads;                 /* that copy; 0: as many as cores */
+        const struct grab_watch *watches; /* these begin anew; must outlive the grab */
+        size_t n_watches;
+        const struct grab_base
+                *base; /* the checkpoint since which they have watched: what was not written is referred to
+                                         there, not copied. NULL: all is copied */
         void (*progress)(uint64_t bytes, void *userdata); /* may be NULL; on the thread of the grab */
         void *userdata;
 };
@@ -58,6 +70,7 @@ void grab_abort(struct grab *grab);
 
 struct grab_statistics {
         uint64_t pages;   /* copied by us, not sent by CRIU */
+        uint64_t kept;    /* not copied: referred to */
         uint64_t copy_ns; /* from CRIU's last word to our answer */
 };
 

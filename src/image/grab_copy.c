@@ -12,6 +12,7 @@
 
 #include "base/cleanup.h"
 #include "base/memory.h"
+#include "image/grab_base.h"
 #include "image/grab_private.h"
 #include "image/threads.h"
 #include "process/proc.h"
@@ -116,10 +117,10 @@ static int spill(struct copier *copier, struct store_file *pages, struct piece p
         return r < 0 ? r : store_spill(copier->grab->store, pages, piece.to, piece.size, err);
 }
 
-static int place_range(struct copier *copier, const struct grab_file *file, const struct grab_range *range,
-                       struct st_error **err) {
+/** Memory that is to be copied. */
+static int place_memory(struct copier *copier, const struct grab_file *file, uint64_t at, uint64_t left,
+                        struct st_error **err) {
         struct store *store = copier->grab->store;
-        uint64_t at = range->at, left = range->pages * GRAB_PAGE;
         while (left > 0) {
                 size_t room;
                 uint8_t *to = store_reserve(store, file->pages, (size_t)left, &room);
@@ -143,6 +144,43 @@ static int place_range(struct copier *copier, const struct grab_file *file, cons
         return 0;
 }
 
+/** Where one is in a process's memory that was not written; addresses ascend. */
+struct keeping {
+        struct grab_unwritten unwritten;
+        size_t piece;
+        struct grab_base_cursor cursor;
+};
+
+/** What is to become of the pages at an address, up to `pages`: at least of one. */
+static struct grab_base_pages keep(struct keeping *keeping, uint64_t at, uint64_t pages) {
+        const struct grab_unwritten *unwritten = &keeping->unwritten;
+        while (keeping->piece < unwritten->n && unwritten->pieces[keeping->piece].end <= at)
+                keeping->piece++;
+        if (keeping->piece == unwritten->n)
+                return (struct grab_base_pages){ .pages = pages };
+        const struct grab_piece *piece = &unwritten->pieces[keeping->piece];
+        bool inside = piece->start <= at;
+        uint64_t until = ((inside ? piece->end : piece->start) - at) / GRAB_PAGE;
+        if (pages > until)
+                pages = until;
+        return inside ? grab_base_next(&keeping->cursor, at, pages) : (struct grab_base_pages){ .pages = pages };
+}
+
+static int place_range(struct copier *copier, const struct grab_file *file, const struct grab_range *range,
+                       struct keeping *keeping, struct st_error **err) {
+        int r = 0;
+        for (uint64_t at = range->at, left = range->pages; left > 0 && r >= 0;) {
+                struct grab_base_pages pages = keep(keeping, at, left);
+                if (pages.file)
+                        store_refer(file->pages, pages.file, pages.first, pages.pages);
+                else
+                        r = place_memory(copier, file, at, pages.pages * GRAB_PAGE, err);
+                at += pages.pages * GRAB_PAGE;
+                left -= pages.pages;
+        }
+        return r;
+}
+
 /** What CRIU has sent: little. The store may hand on its chunks for it, so what they are to hold comes first. */
 static int place_data(struct copier *copier, const struct grab_file *file, struct grab_range *range,
                       struct st_error **err) {
@@ -155,10 +193,18 @@ static int place_data(struct copier *copier, const struct grab_file *file, struc
 }
 
 static int place_file(struct copier *copier, const struct grab_file *file, struct st_error **err) {
+        const struct grab *grab = copier->grab;
+        struct keeping keeping = { 0 };
         int r = 0;
-        for (size_t i = 0; i < file->n && r >= 0 && !file->shared; i++)
+        if (file->shared)
+                return 0;
+        grab_watch_look(grab, file->pid, &keeping.unwritten);
+        if (grab->options.base)
+                keeping.cursor = grab_base_find(grab->options.base, file->number);
+        for (size_t i = 0; i < file->n && r >= 0; i++)
                 r = file->ranges[i].data ? place_data(copier, file, &file->ranges[i], err)
-                                         : place_range(copier, file, &file->ranges[i], err);
+                                         : place_range(copier, file, &file->ranges[i], &keeping, err);
+        free(keeping.unwritten.pieces);
         return r;
 }
 

@@ -56,6 +56,19 @@ struct grab {
 /** Copies what CRIU has left to us into the store, after the last range has come. On the grab's thread. */
 int grab_copy(struct grab *grab, struct st_error **err);
 
+/** Memory from an address to another. */
+struct grab_piece {
+        uint64_t start, end;
+};
+
+struct grab_unwritten {
+        struct grab_piece *pieces; /* ascending; malloc'ed */
+        size_t n, room;
+};
+
+/** Looks at the memory of a frozen process, which is watched from then on anew. Without a watch there is nothing. */
+void grab_watch_look(const struct grab *grab, pid_t pid, struct grab_unwritten *ret);
+
 /** Says how much has been captured. */
 void grab_tell(struct grab *grab);
 

@@ -86,6 +86,15 @@ int image_write(struct store *store, const struct image_write *options, struct s
  */
 int image_write_early(struct store *store, const struct image_write *options, struct st_error **err);
 
+/** What image_write_early() knows of an image that is to be. */
+struct image_early {
+        uint8_t id[NATIVE_ID];
+        const struct native *parent; /* open until the image is written, or the store freed; NULL: there is none */
+};
+
+/** All zero for a store of another format. */
+void image_early(const struct store *store, struct image_early *ret);
+
 /** The hidden path for a destination: DIR/.NAME.partial-ID; malloc'ed. */
 char *image_partial_path(const char *destination, const char *id);
 

@@ -12,6 +12,7 @@
 #include "base/memory.h"
 #include "image/native_encoder.h"
 #include "image/native_parent.h"
+#include "image/native_weave.h"
 #include "image/streamer.h"
 
 #define DIGEST 16
@@ -105,7 +106,9 @@ static int join_file(const struct native_encoder *encoder, const struct store_fi
                         append_extents(file, &room, &job->result, numbers);
                 done += job->length;
         }
-        return done == file->size ? 0 : st_error_set(err, EBADMSG, "%s is not made of whole pages", file->name);
+        if (done != file->size)
+                return st_error_set(err, EBADMSG, "%s is not made of whole pages", file->name);
+        return source->n_references == 0 ? 0 : native_weave(source, file, err);
 }
 
 static int make_index(const struct native_encoder *encoder, const uint32_t *order, uint32_t n,

@@ -42,6 +42,7 @@ struct store *store_free(struct store *store) {
                 free(file->name);
                 free(file->path);
                 free(file->extents);
+                free(file->references);
                 free(file);
         }
         free(store->files);
@@ -126,6 +127,23 @@ void store_commit(struct store *store, struct store_file *file, size_t length) {
         file->extents[file->n_extents - 1].length += length;
         file->size += length;
         store->total += length;
+}
+
+void store_refer(struct store_file *file, const struct native_file *to, uint64_t first, uint64_t pages) {
+        struct store_reference *last = file->n_references > 0 ? &file->references[file->n_references - 1] : NULL;
+        if (last && last->file == to && last->before == file->size && last->first + last->pages == first) {
+                last->pages += pages;
+                return;
+        }
+        GROW(file->references, file->n_references, file->room_references);
+        file->references[file->n_references++] = (struct store_reference){ to, first, pages, file->size };
+}
+
+uint64_t store_referred(const struct store_file *file) {
+        uint64_t pages = 0;
+        for (size_t i = 0; i < file->n_references; i++)
+                pages += file->references[i].pages;
+        return pages * PAGE;
 }
 
 void store_release(struct store *store, struct store_file *file, size_t index) {

@@ -14,6 +14,8 @@
 
 #include <stasis/error.h>
 
+struct native_file;
+
 /** A piece of a file: in memory (data) or in the spill file (at offset). */
 struct store_extent {
         uint8_t *data; /* NULL: spilled */
@@ -23,14 +25,23 @@ struct store_extent {
         bool given;  /* its bytes are not here any more: native_give(), store_discard() */
 };
 
+/** Pages that are not in the store: those of a file of the native image that will be the parent. */
+struct store_reference {
+        const struct native_file *file; /* whoever fills the store sees that it outlives it */
+        uint64_t first, pages;          /* of that file */
+        uint64_t before;                /* the store's bytes that come before them */
+};
+
 struct store_file {
         char *name;
-        char *path; /* a file on disk that holds its bytes, all in one extent; NULL: they are in the store */
-        uint64_t size;
+        char *path;    /* a file on disk that holds its bytes, all in one extent; NULL: they are in the store */
+        uint64_t size; /* of what is in the store */
         struct store_extent *extents;
         size_t n_extents, room_extents;
-        size_t looked;            /* extents that native_give() has looked at */
-        uint64_t looked_position; /* where the next begins in the file */
+        size_t looked;                      /* extents that native_give() has looked at */
+        uint64_t looked_position;           /* where the next begins in the file */
+        struct store_reference *references; /* only native_write() knows these */
+        size_t n_references, room_references;
 };
 
 /** Who is asked for memory when the budget is spent, before anything is spilled. */
@@ -108,6 +119,12 @@ void store_commit(struct store *store, struct store_file *file, size_t length);
 
 /** Appends bytes to the spill file, whatever the budget. */
 int store_spill(struct store *store, struct store_file *file, const void *data, size_t length, struct st_error **err);
+
+/** Appends pages of a file of the parent: these are referred to, not stored. The file's size does not count them. */
+void store_refer(struct store_file *file, const struct native_file *to, uint64_t first, uint64_t pages);
+
+/** Bytes that are referred to. */
+uint64_t store_referred(const struct store_file *file);
 
 /** The bytes of an extent are not needed any more: its chunk may be used for others. @param index of the extent */
 void store_release(struct store *store, struct store_file *file, size_t index);

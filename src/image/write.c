@@ -87,7 +87,7 @@ static void choose_order(struct writing *writing) {
         for (size_t i = 0; i < writing->n_files; i++) {
                 const struct store_file *file = writing->files[i];
                 pages += streamer_is_pages(file->name) ? file->size : 0;
-                manifest_add(&writing->manifest, file->name, file->size, (struct hash){ 0 });
+                manifest_add(&writing->manifest, file->name, file->size + store_referred(file), (struct hash){ 0 });
         }
         if (writing->options->streams > 1) {
                 writing->manifest.streams = writing->options->streams;
@@ -265,6 +265,15 @@ static struct writing *take_early(struct store *store) {
         if (writing)
                 atomic_store(&writing->silent, false);
         return writing;
+}
+
+void image_early(const struct store *store, struct image_early *ret) {
+        const struct writing *writing = store->relief.userdata;
+        *ret = (struct image_early){ 0 };
+        if (writing) {
+                memcpy(ret->id, writing->encoder->header.id, NATIVE_ID);
+                ret->parent = writing->encoder->parent;
+        }
 }
 
 int image_write(struct store *store, const struct image_write *options, struct st_error **err) {

@@ -196,3 +196,86 @@ assert "LD_PRELOAD" not in dict(line.split("=", 1) for line in os.popen("env").r
         run -2 "$STASIS" dump process "$pid" --no-server --capture=magic
         [[ $output == *'auto, stream or grab'* ]]
 }
+
+# kept NAME: how many pages of a checkpoint were not copied, because they had not been written.
+kept() { sed -n 's/.* pages were copied, \([0-9]*\) kept.*/\1/p' "$T/dump.err"; }
+
+# trackers: those of this test; their sockets are in its directory.
+trackers() { pgrep -f "stasis track-writes $T/" || true; }
+
+@test "what has not been written since the parent is not copied" {
+        export STASIS_LOG_LEVEL_NO_SERVER=debug
+        ticker 24
+        grab --compression image --name first
+        [ "$(kept)" = 0 ]
+        grab --compression image --name second --parent "$T/ckpt/first.stasis"
+        [ "$(kept)" -gt 6000 ]
+        [ "$(stat -c %s "$T/ckpt/second.stasis")" -lt 2000000 ]
+        # What is known is known since the last one: all that refers to another one is copied.
+        grab --compression image --name other --parent "$T/ckpt/first.stasis"
+        [ "$(kept)" = 0 ]
+        grab --compression image --name third --parent "$T/ckpt/other.stasis"
+        [ "$(kept)" -gt 6000 ]
+        "$STASIS" checkpoint verify "$T/ckpt/third.stasis"
+        local tracker
+        tracker=$(trackers)
+        [ -n "$tracker" ]
+        for checkpoint in "$T"/ckpt/{second,third}.stasis; do
+                ended_and_restored intact
+        done
+        # It ends with what it watches, and leaves nothing.
+        wait_gone "$tracker"
+        [ -z "$(ls "$T/run/track")" ]
+}
+
+@test "a checkpoint that failed is nobody's parent" {
+        export STASIS_LOG_LEVEL_NO_SERVER=debug
+        ticker 24
+        grab --compression image --name first
+        # Its memory was looked at, and so what was written before is not known any more.
+        LD_PRELOAD="$PROGRAMS/fault.so" ASAN_OPTIONS="${ASAN_OPTIONS:-}:verify_asan_link_order=0" STASIS_FAULT_ANY=1 \
+                STASIS_FAULT=fsync:1:ENOSPC run ! "$STASIS" dump process "$pid" --no-server --capture=grab \
+                --compression image --name broken --parent "$T/ckpt/first.stasis"
+        [ ! -e "$T/ckpt/broken.stasis" ]
+        grab --compression image --name second --parent "$T/ckpt/first.stasis"
+        [ "$(kept)" = 0 ]
+        checkpoint=$T/ckpt/second.stasis
+        ended_and_restored intact
+}
+
+@test "a tracker that is killed: all is copied, and the next one knows again" {
+        export STASIS_LOG_LEVEL_NO_SERVER=debug
+        ticker 24
+        grab --compression image --name first
+        local tracker
+        tracker=$(trackers)
+        kill -9 "$tracker"
+        wait_gone "$tracker"
+        intact
+        grab --compression image --name second --parent "$T/ckpt/first.stasis"
+        [ "$(kept)" = 0 ]
+        grab --compression image --name third --parent "$T/ckpt/second.stasis"
+        [ "$(kept)" -gt 6000 ]
+        checkpoint=$T/ckpt/third.stasis
+        ended_and_restored intact
+}
+
+@test "what is written, forked, mapped and moved between checkpoints is in the next one" {
+        local seed=${STASIS_SEED:-$RANDOM} i
+        echo "STASIS_SEED=$seed"
+        for i in 1 2 3; do
+                rm -f "$T/go" "$T/said"
+                target "$PROGRAMS/torture" "$((seed + i))" 8 "$T/said" "$T/go"
+                wait_for "grep -q ready $T/said" 20
+                grab --compression image --name "before$i"
+                touch "$T/go"
+                sleep "0.0$((i * 2))"
+                grab --compression image --stop --name "torture$i" --parent "$checkpoint"
+                wait_gone "$pid"
+                restore_no_server process --path "$checkpoint"
+                wait_for "grep -q -e right -e wrong $T/said" 60
+                ! grep -E 'BAD|wrong' "$T/said"
+                end_target
+                wait "$restorer" || true
+        done
+}

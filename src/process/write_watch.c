@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "process/write_watch.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <pthread.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/pidfd.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/memory.h"
+#include "process/remote_call.h"
+#include "supervisor/pagemap_scan.h"
+
+/* Debian 12's headers are older than Linux 6.7. */
+#define FEATURE_ASYNC ((uint64_t)1 << 15) /* UFFD_FEATURE_WP_ASYNC */
+#define USER_MODE_ONLY 1                  /* UFFD_USER_MODE_ONLY: permitted to everybody */
+
+#define SCAN_PROTECT ((uint64_t)1 << 0) /* PM_SCAN_WP_MATCHING */
+#define SCAN_CHECK ((uint64_t)1 << 1)   /* PM_SCAN_CHECK_WPASYNC */
+#define IS_WRITTEN ((uint64_t)1 << 1)   /* PAGE_IS_WRITTEN */
+
+#define REGIONS ((size_t)4096)
+#define PAGE ((uint64_t)4096)
+
+/** What the thread that traces works on. */
+struct taking {
+        pid_t pid;
+        int result; /* a descriptor or -errno */
+        struct st_error *error;
+};
+
+static int take_from(pid_t pid, int number, struct st_error **err) {
+        _cleanup_close_ int pidfd = pidfd_open(pid, 0), watch = -EBADF;
+        struct uffdio_api api = { .api = UFFD_API, .features = FEATURE_ASYNC };
+
+        if (pidfd >= 0)
+                watch = pidfd_getfd(pidfd, number, 0);
+        if (watch < 0)
+                return st_error_errno(err, errno, "cannot take a descriptor of process %d", (int)pid);
+        if (ioctl(watch, UFFDIO_API, &api) < 0)
+                return st_error_set(err, EOPNOTSUPP, "the kernel cannot tell which pages are written");
+        return TAKE_FD(watch);
+}
+
+static void *take(void *userdata) {
+        struct taking *taking = userdata;
+        struct remote_call remote;
+        long number = 0;
+
+        taking->result = remote_call_begin(&remote, taking->pid, &taking->error);
+        if (taking->result < 0)
+                return NULL;
+        const uint64_t flags[6] = { O_CLOEXEC | O_NONBLOCK | USER_MODE_ONLY };
+        taking->result = remote_call(&remote, SYS_userfaultfd, flags, &number, &taking->error);
+        if (taking->result >= 0 && number < 0)
+                taking->result = st_error_errno(&taking->error, (int)number, "userfaultfd(2) is refused to process %d",
+                                                (int)taking->pid);
+        if (taking->result >= 0) {
+                const uint64_t descriptor[6] = { (uint64_t)number };
+                int watch = take_from(taking->pid, (int)number, &taking->error);
+
+                taking->result =
+                        remote_call(&remote, SYS_close, descriptor, &number, taking->error ? NULL : &taking->error);
+                if (taking->result < 0 && watch >= 0)
+                        close(watch);
+                else
+                        taking->result = watch;
+        }
+        remote_call_end(&remote);
+        return NULL;
+}
+
+int write_watch_take(pid_t pid, struct st_error **err) {
+        struct taking taking = { .pid = pid };
+        pthread_t thread;
+        int r = pthread_create(&thread, NULL, take, &taking);
+
+        if (r != 0)
+                return st_error_errno(err, r, "cannot start a thread");
+        pthread_join(thread, NULL);
+        return taking.result < 0 ? st_error_move(err, taking.error) : taking.result;
+}
+
+bool write_watch_is_gone(int watch) {
+        /* Nothing is ever mapped at the lowest addresses (vm.mmap_min_addr), so nothing changes. */
+        struct uffdio_writeprotect nothing = { .range = { .start = PAGE, .len = PAGE } };
+
+        return ioctl(watch, UFFDIO_WRITEPROTECT, &nothing) < 0 && errno == ESRCH;
+}
+
+int write_watch_register(int watch, uint64_t start, uint64_t end) {
+        struct uffdio_register what = { .range = { .start = start, .len = end - start },
+                                        .mode = UFFDIO_REGISTER_MODE_WP };
+
+        return ioctl(watch, UFFDIO_REGISTER, &what) < 0 ? -errno : 0;
+}
+
+int write_watch_scan(int pagemap_fd, uint64_t start, uint64_t end, write_watch_fn written, void *userdata) {
+        _cleanup_free_ struct pagemap_region *regions = xcalloc(REGIONS, sizeof(*regions));
+
+        while (start < end) {
+                struct pagemap_scan scan = {
+                        .size = sizeof(scan),
+                        .flags = SCAN_PROTECT | SCAN_CHECK,
+                        .start = start,
+                        .end = end,
+                        .regions = written ? (uintptr_t)regions : 0,
+                        .n_regions = written ? REGIONS : 0,
+                        .category_mask = IS_WRITTEN,
+                        .return_mask = IS_WRITTEN,
+                };
+                int n = ioctl(pagemap_fd, PAGEMAP_SCAN_REQUEST, &scan);
+
+                if (n < 0)
+                        return -errno;
+                for (int i = 0; i < n && written; i++) {
+                        int r = written(regions[i].start, regions[i].end, userdata);
+
+                        if (r < 0)
+                                return r;
+                }
+                if (scan.walk_end <= start)
+                        return -EIO;
+                start = scan.walk_end;
+        }
+        return 0;
+}
