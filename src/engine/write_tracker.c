@@ -34,8 +34,8 @@ static int start(const struct process_task *root, const char *path, struct st_er
 
         if (listener < 0)
                 return st_error_errno(err, listener, "cannot listen at %s", path);
-        const struct spawn_fd fds[] = { { .fd = listener, .number = TRACKER_LISTENER_FD },
-                                        { .fd = STDERR_FILENO, .number = STDERR_FILENO } };
+        /* Nothing of the caller's: it outlives that, and who reads its output is not to wait. */
+        const struct spawn_fd fds[] = { { .fd = listener, .number = TRACKER_LISTENER_FD } };
         pid_t child = spawn_self(argv, fds, ELEMENTSOF(fds), err);
         if (child < 0)
                 (void)unlink(path);

@@ -30,10 +30,14 @@ static void add(struct grab_unwritten *list, uint64_t start, uint64_t end) {
         list->pieces[list->n++] = (struct grab_piece){ start, end };
 }
 
-/** Is it memory of the program's own? Not the vDSO and its like. */
+/**
+ * Is it memory of the program's own? Not the vDSO and its like. Nor a file's: of that the kernel marks what is thrown
+ * away, which then looks like an unwritten page of the program.
+ */
 static bool is_own(const struct map *map) {
-        return !map->shared && (map->path[0] != '[' || streq(map->path, "[heap]") || streq(map->path, "[stack]") ||
-                                text_after(map->path, "[anon:"));
+        return !map->shared && map->inode == 0 &&
+               (map->path[0] != '[' || streq(map->path, "[heap]") || streq(map->path, "[stack]") ||
+                text_after(map->path, "[anon:"));
 }
 
 static int take_mapping(const struct map *map, void *userdata) {

@@ -23,6 +23,8 @@
 #define SCAN_PROTECT ((uint64_t)1 << 0) /* PM_SCAN_WP_MATCHING */
 #define SCAN_CHECK ((uint64_t)1 << 1)   /* PM_SCAN_CHECK_WPASYNC */
 #define IS_WRITTEN ((uint64_t)1 << 1)   /* PAGE_IS_WRITTEN */
+#define IS_PRESENT ((uint64_t)1 << 3)   /* PAGE_IS_PRESENT */
+#define IS_SWAPPED ((uint64_t)1 << 4)   /* PAGE_IS_SWAPPED */
 
 #define REGIONS ((size_t)4096)
 #define PAGE ((uint64_t)4096)
@@ -104,14 +106,20 @@ int write_watch_scan(int pagemap_fd, uint64_t start, uint64_t end, write_watch_f
         _cleanup_free_ struct pagemap_region *regions = xcalloc(REGIONS, sizeof(*regions));
 
         while (start < end) {
+                /*
+                 * Only pages that are there: asked for whatever is written, or without room for an answer, the kernel
+                 * puts a mark in the place of those that are not, which CRIU takes for swapped ones
+                 * (pagemap_scan_pmd_entry() in fs/proc/task_mmu.c).
+                 */
                 struct pagemap_scan scan = {
                         .size = sizeof(scan),
                         .flags = SCAN_PROTECT | SCAN_CHECK,
                         .start = start,
                         .end = end,
-                        .regions = written ? (uintptr_t)regions : 0,
-                        .n_regions = written ? REGIONS : 0,
+                        .regions = (uintptr_t)regions,
+                        .n_regions = REGIONS,
                         .category_mask = IS_WRITTEN,
+                        .category_anyof_mask = IS_PRESENT | IS_SWAPPED,
                         .return_mask = IS_WRITTEN,
                 };
                 int n = ioctl(pagemap_fd, PAGEMAP_SCAN_REQUEST, &scan);

@@ -9,6 +9,8 @@
  * the process one fault, without anybody's help, for the first write to each page after it was looked at. When the last
  * descriptor is closed the kernel stops watching.
  *
+ * Only for private anonymous memory: of a file's private mapping what was thrown away (madvise(2)) is still marked.
+ *
  * A mapping belongs to one userfaultfd only: what could be registered is ours alone. Whatever the kernel does not know
  * to be unwritten counts as written: new mappings, moved ones, what was thrown away, what a child has.
  */
