@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* lz4, in the LZ4 frame format 1.6. The footer is a skippable frame. */
+/*
+ * lz4, in the LZ4 frame format 1.6: one frame, whose blocks know nothing of each other and are encoded by several
+ * threads (blocks.h). The footer is a skippable frame.
+ */
 
 #include <endian.h>
 #include <errno.h>
@@ -8,28 +11,36 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
 #include "base/cleanup.h"
 #include "base/memory.h"
+#include "image/blocks.h"
 #include "image/codec.h"
 
 #define MAGIC UINT32_C(0x184D2204)
-/** One block at a time is encoded. */
-#define INPUT_MAX ((size_t)256 << 10)
 
+/** Of the frame, as its header says it. */
 static const LZ4F_preferences_t preferences = {
         .frameInfo = {
                 .blockSizeID = LZ4F_max256KB,
                 .blockMode = LZ4F_blockIndependent,
                 .contentChecksumFlag = LZ4F_contentChecksumEnabled,
         },
-        .autoFlush = 1, /* nothing is copied into a buffer of the library first */
+};
+
+/** The same for blocks alone: the checksum is that of the whole content, and not known there. */
+static const LZ4F_preferences_t block_preferences = {
+        .frameInfo = { .blockSizeID = LZ4F_max256KB, .blockMode = LZ4F_blockIndependent },
+        .autoFlush = 1, /* nothing is copied into a buffer of the library first, nor left there */
 };
 
 struct encoder {
         struct codec_encoding encoding;
-        LZ4F_cctx *context;
-        uint8_t *output;
-        size_t room;
+        struct blocks_method method;
+        struct blocks *blocks;
+        XXH32_state_t *checksum; /* of the content; its seed is 0 */
 };
 
 static bool recognise(const uint8_t *head, size_t n) {
@@ -40,50 +51,88 @@ static bool recognise(const uint8_t *head, size_t n) {
         return le32toh(magic) == MAGIC;
 }
 
+static void *state_new(void) {
+        LZ4F_cctx *context;
+        return LZ4F_isError(LZ4F_createCompressionContext(&context, LZ4F_VERSION)) ? NULL : context;
+}
+
+static void state_free(void *context) {
+        LZ4F_freeCompressionContext(context);
+}
+
+/** Makes a frame, but only the blocks in it are wanted: the header is written over, the end never made. */
+static int encode_block(void *context, struct block *block, struct st_error **err) {
+        size_t room = LZ4F_compressBound(BLOCKS_SIZE, &block_preferences);
+        size_t n = LZ4F_compressBegin(context, block->out, room, &block_preferences);
+        if (!LZ4F_isError(n))
+                n = LZ4F_compressUpdate(context, block->out, room, block->in, block->size, NULL);
+        if (LZ4F_isError(n))
+                return st_error_set(err, EIO, "compression failed: %s", LZ4F_getErrorName(n));
+        block->made = n;
+        return 0;
+}
+
+static int put(const struct encoder *encoder, const void *data, size_t length, struct st_error **err) {
+        return encoder->encoding.put(encoder->encoding.userdata, data, length, err);
+}
+
+static int put_block(void *userdata, const struct block *block, struct st_error **err) {
+        return put(userdata, block->out, block->made, err);
+}
+
 static void encoder_free(void *userdata) {
         struct encoder *encoder = userdata;
         if (!encoder)
                 return;
-        LZ4F_freeCompressionContext(encoder->context);
-        free(encoder->output);
+        blocks_free(encoder->blocks);
+        XXH32_freeState(encoder->checksum);
         free(encoder);
 }
 
-/** Puts out what a function of the library made. */
-static int put(struct encoder *encoder, size_t made, struct st_error **err) {
-        if (LZ4F_isError(made))
-                return st_error_set(err, EIO, "compression failed: %s", LZ4F_getErrorName(made));
-        return made > 0 ? encoder->encoding.put(encoder->encoding.userdata, encoder->output, made, err) : 0;
+/** The header, as the library makes it. */
+static int put_header(const struct encoder *encoder, struct st_error **err) {
+        uint8_t header[LZ4F_HEADER_SIZE_MAX];
+        LZ4F_cctx *context = state_new();
+        if (!context)
+                return st_error_errno(err, ENOMEM, "cannot compress");
+        size_t n = LZ4F_compressBegin(context, header, sizeof(header), &preferences);
+        state_free(context);
+        if (LZ4F_isError(n))
+                return st_error_set(err, EIO, "compression failed: %s", LZ4F_getErrorName(n));
+        return put(encoder, header, n, err);
 }
 
 static int encoder_new(const struct codec_encoding *encoding, void **ret, struct st_error **err) {
         struct encoder *encoder = *ret = NEW(struct encoder);
         encoder->encoding = *encoding;
-        encoder->room = LZ4F_compressBound(INPUT_MAX, &preferences) + LZ4F_HEADER_SIZE_MAX;
-        encoder->output = malloc(encoder->room);
-        if (LZ4F_isError(LZ4F_createCompressionContext(&encoder->context, LZ4F_VERSION)) || !encoder->output)
+        encoder->method = (struct blocks_method){
+                .room = LZ4F_compressBound(BLOCKS_SIZE, &block_preferences),
+                .state_new = state_new,
+                .state_free = state_free,
+                .encode = encode_block,
+        };
+        encoder->checksum = XXH32_createState();
+        if (!encoder->checksum)
                 return st_error_errno(err, ENOMEM, "cannot compress");
-        return put(encoder, LZ4F_compressBegin(encoder->context, encoder->output, encoder->room, &preferences), err);
+        XXH32_reset(encoder->checksum, 0);
+        int r = blocks_new(&encoder->method, encoding->size, encoding->threads, put_block, encoder, &encoder->blocks,
+                           err);
+        return r < 0 ? r : put_header(encoder, err);
 }
 
 static int encode(void *userdata, const void *data, size_t length, struct st_error **err) {
         struct encoder *encoder = userdata;
-        for (size_t at = 0; at < length;) {
-                size_t n = length - at < INPUT_MAX ? length - at : INPUT_MAX;
-                int r = put(encoder,
-                            LZ4F_compressUpdate(encoder->context, encoder->output, encoder->room,
-                                                (const uint8_t *)data + at, n, NULL),
-                            err);
-                if (r < 0)
-                        return r;
-                at += n;
-        }
-        return 0;
+        if (length > 0)
+                XXH32_update(encoder->checksum, data, length);
+        return blocks_add(encoder->blocks, data, length, err);
 }
 
+/** The end of the frame: a block's length of 0, the content's checksum. */
 static int finish(void *userdata, struct st_error **err) {
         struct encoder *encoder = userdata;
-        return put(encoder, LZ4F_compressEnd(encoder->context, encoder->output, encoder->room, NULL), err);
+        const uint32_t end[] = { 0, htole32(XXH32_digest(encoder->checksum)) };
+        int r = blocks_finish(encoder->blocks, err);
+        return r < 0 ? r : put(encoder, end, sizeof(end), err);
 }
 
 struct decoder {

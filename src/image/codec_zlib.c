@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * gzip (RFC 1952) and zlib (RFC 1950), by the library zlib.
+ * gzip (RFC 1952) and zlib (RFC 1950), by the library zlib: one member, or stream, of deflate's data (RFC 1951) that
+ * several threads make in pieces (blocks.h). Each piece ends at a byte's boundary and may refer to what is before it,
+ * so that they can be joined, and are hardly larger than if made as one.
  *
  * The footer of gzip is a second member, empty, with the payload in an extra field. zlib knows neither members nor
  * fields, and its tools complain of whatever follows: there the payload is the end of the archive's own padding, in a
  * last block that is stored and not compressed, so that it stands at a fixed distance from the end.
  */
 
+#include <endian.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,15 +18,20 @@
 
 #include "base/cleanup.h"
 #include "base/memory.h"
+#include "image/blocks.h"
 #include "image/codec.h"
 #include "image/tar.h"
 
 /** Level 6, the tools' default, takes four times as long for a few per cent. */
 #define LEVEL 1
-#define OUTPUT_SIZE ((size_t)256 << 10)
-/** windowBits of zlib.h: 15 for the largest window; 16 more for gzip's framing. */
+/** windowBits of zlib.h: 15 for the largest window; 16 more for gzip's framing; negative: no framing. */
 #define ZLIB_WINDOW 15
 #define GZIP_WINDOW (15 + 16)
+#define RAW_WINDOW (-15)
+/** How far back deflate can refer. */
+#define WINDOW_SIZE ((size_t)32 << 10)
+/** What does not compress is stored, which costs a few bytes for each 16 KiB or more; this is ample. */
+#define ROOM (BLOCKS_SIZE + BLOCKS_SIZE / 8)
 /** zlib counts in 32 bits. */
 #define INPUT_MAX ((size_t)1 << 30)
 
@@ -33,71 +41,109 @@
 
 struct encoder {
         struct codec_encoding encoding;
-        z_stream stream;
-        bool begun;
-        uint8_t *output;
+        struct blocks *blocks;
+        uLong (*combine)(uLong before, uLong after, z_off_t length_after); /* checksums */
+        uLong checksum;                                                    /* of what was put out */
+        uint64_t size;                                                     /* of that, before it was encoded */
 };
+
+static void *state_new(void) {
+        z_stream *stream = NEW(z_stream);
+        if (deflateInit2(stream, LEVEL, Z_DEFLATED, RAW_WINDOW, 9, Z_DEFAULT_STRATEGY) == Z_OK)
+                return stream;
+        free(stream);
+        return NULL;
+}
+
+static void state_free(void *stream) {
+        deflateEnd(stream);
+        free(stream);
+}
+
+static int deflate_block(z_stream *stream, struct block *block, struct st_error **err) {
+        deflateReset(stream);
+        if (block->before > 0)
+                deflateSetDictionary(stream, block->in - block->before, (uInt)block->before);
+        stream->next_in = (Bytef *)block->in; /* which it does not write to: zlib.h has it const only with ZLIB_CONST */
+        stream->avail_in = (uInt)block->size;
+        stream->next_out = block->out;
+        stream->avail_out = ROOM;
+        int state = deflate(stream, Z_SYNC_FLUSH);
+        if (state != Z_OK || stream->avail_in > 0 || stream->avail_out == 0)
+                return st_error_set(err, EIO, "compression failed: zlib says %d", state);
+        block->made = ROOM - stream->avail_out;
+        return 0;
+}
+
+static int gzip_block(void *stream, struct block *block, struct st_error **err) {
+        block->checksum = (uint32_t)crc32(0, block->in, (uInt)block->size);
+        return deflate_block(stream, block, err);
+}
+
+static int zlib_block(void *stream, struct block *block, struct st_error **err) {
+        block->checksum = (uint32_t)adler32(1, block->in, (uInt)block->size);
+        return deflate_block(stream, block, err);
+}
+
+static int put(const struct encoder *encoder, const void *data, size_t length, struct st_error **err) {
+        return encoder->encoding.put(encoder->encoding.userdata, data, length, err);
+}
+
+static int put_block(void *userdata, const struct block *block, struct st_error **err) {
+        struct encoder *encoder = userdata;
+        encoder->checksum = encoder->combine(encoder->checksum, block->checksum, (z_off_t)block->size);
+        encoder->size += block->size;
+        return put(encoder, block->out, block->made, err);
+}
 
 static void encoder_free(void *userdata) {
         struct encoder *encoder = userdata;
         if (!encoder)
                 return;
-        if (encoder->begun)
-                deflateEnd(&encoder->stream);
-        free(encoder->output);
+        blocks_free(encoder->blocks);
         free(encoder);
 }
 
-static int encoder_begin(int window, const struct codec_encoding *encoding, void **ret, struct st_error **err) {
-        struct encoder *encoder = *ret = NEW(struct encoder);
-        encoder->encoding = *encoding;
-        encoder->output = malloc(OUTPUT_SIZE);
-        encoder->begun = deflateInit2(&encoder->stream, LEVEL, Z_DEFLATED, window, 9, Z_DEFAULT_STRATEGY) == Z_OK;
-        return encoder->output && encoder->begun ? 0 : st_error_errno(err, ENOMEM, "cannot compress");
+static int encoder_begin(struct encoder *encoder, const struct blocks_method *method, struct st_error **err) {
+        const struct codec_encoding *encoding = &encoder->encoding;
+        return blocks_new(method, encoding->size, encoding->threads, put_block, encoder, &encoder->blocks, err);
 }
 
 static int gzip_encoder_new(const struct codec_encoding *encoding, void **ret, struct st_error **err) {
-        return encoder_begin(GZIP_WINDOW, encoding, ret, err);
+        static const struct blocks_method method = { WINDOW_SIZE, ROOM, state_new, state_free, gzip_block };
+        /* No flags, no time; the fastest level; Unix. */
+        static const uint8_t header[] = { 0x1f, 0x8b, Z_DEFLATED, 0, 0, 0, 0, 0, 4, 3 };
+        struct encoder *encoder = *ret = NEW(struct encoder);
+        *encoder = (struct encoder){ .encoding = *encoding, .combine = crc32_combine, .checksum = crc32(0, NULL, 0) };
+        int r = encoder_begin(encoder, &method, err);
+        return r < 0 ? r : put(encoder, header, sizeof(header), err);
 }
 
 static int zlib_encoder_new(const struct codec_encoding *encoding, void **ret, struct st_error **err) {
-        return encoder_begin(ZLIB_WINDOW, encoding, ret, err);
-}
-
-static int run(struct encoder *encoder, const void *data, size_t length, int mode, struct st_error **err) {
-        z_stream *stream = &encoder->stream;
-        stream->next_in = (Bytef *)data; /* which it does not write to: zlib.h has it const only with ZLIB_CONST */
-        stream->avail_in = (uInt)length;
-        for (;;) {
-                stream->next_out = encoder->output;
-                stream->avail_out = OUTPUT_SIZE;
-                int state = deflate(stream, mode);
-                size_t n = OUTPUT_SIZE - stream->avail_out;
-                if (state != Z_OK && state != Z_STREAM_END && state != Z_BUF_ERROR)
-                        return st_error_set(err, EIO, "compression failed: zlib says %d", state);
-                if (n > 0) {
-                        int r = encoder->encoding.put(encoder->encoding.userdata, encoder->output, n, err);
-                        if (r < 0)
-                                return r;
-                }
-                if (state == Z_STREAM_END || (mode != Z_FINISH && stream->avail_in == 0 && stream->avail_out > 0))
-                        return 0;
-        }
+        static const struct blocks_method method = { WINDOW_SIZE, ROOM, state_new, state_free, zlib_block };
+        static const uint8_t header[] = { 0x78, 1 }; /* the largest window, the fastest level */
+        struct encoder *encoder = *ret = NEW(struct encoder);
+        *encoder =
+                (struct encoder){ .encoding = *encoding, .combine = adler32_combine, .checksum = adler32(0, NULL, 0) };
+        int r = encoder_begin(encoder, &method, err);
+        return r < 0 ? r : put(encoder, header, sizeof(header), err);
 }
 
 static int encode(void *userdata, const void *data, size_t length, struct st_error **err) {
-        for (size_t at = 0; at < length;) {
-                size_t n = length - at < INPUT_MAX ? length - at : INPUT_MAX;
-                int r = run(userdata, (const uint8_t *)data + at, n, Z_NO_FLUSH, err);
-                if (r < 0)
-                        return r;
-                at += n;
-        }
-        return 0;
+        struct encoder *encoder = userdata;
+        return blocks_add(encoder->blocks, data, length, err);
 }
 
+/** The last piece: an empty block (RFC 1951, 3.2.6); then CRC and length of all. */
 static int gzip_finish(void *userdata, struct st_error **err) {
-        return run(userdata, NULL, 0, Z_FINISH, err);
+        struct encoder *encoder = userdata;
+        int r = blocks_finish(encoder->blocks, err);
+        if (r < 0)
+                return r;
+        uint8_t end[] = { 3, 0, 0, 0, 0, 0, 0, 0, 0, 0 };
+        const uint32_t trailer[] = { htole32((uint32_t)encoder->checksum), htole32((uint32_t)encoder->size) };
+        memcpy(end + 2, trailer, sizeof(trailer));
+        return put(encoder, end, sizeof(end), err);
 }
 
 /** The last block, stored (RFC 1951, 3.2.4), and in it a block of tar's zeros, all but the payload. */
@@ -106,8 +152,8 @@ static int zlib_finish(void *userdata, struct st_error **err) {
         uint8_t bytes[5 + TAR_BLOCK - FOOTER_PAYLOAD] = {
                 1, TAR_BLOCK & 0xff, TAR_BLOCK >> 8, ~TAR_BLOCK & 0xff, ~TAR_BLOCK >> 8 & 0xff,
         };
-        int r = run(encoder, NULL, 0, Z_FULL_FLUSH, err);
-        return r < 0 ? r : encoder->encoding.put(encoder->encoding.userdata, bytes, sizeof(bytes), err);
+        int r = blocks_finish(encoder->blocks, err);
+        return r < 0 ? r : put(encoder, bytes, sizeof(bytes), err);
 }
 
 static void gzip_footer(void *encoder, const uint8_t payload[FOOTER_PAYLOAD], uint8_t *footer) {
@@ -126,7 +172,7 @@ static void zlib_footer(void *userdata, const uint8_t payload[FOOTER_PAYLOAD], u
         memcpy(footer, payload, FOOTER_PAYLOAD);
         if (!encoder)
                 return;
-        uLong sum = adler32(encoder->stream.adler, zeros, sizeof(zeros));
+        uLong sum = adler32(encoder->checksum, zeros, sizeof(zeros));
         sum = adler32(sum, payload, FOOTER_PAYLOAD);
         for (size_t i = 0; i < ADLER_SIZE; i++)
                 footer[FOOTER_PAYLOAD + i] = (uint8_t)(sum >> (24 - 8 * i));
