@@ -54,48 +54,92 @@ static bool take_frame(struct lazy *lazy, uint32_t *ret) {
         return found;
 }
 
-/** Gives a frame back that cannot be finished yet: somebody waits for another. With the lock. */
+/**
+ * Gives a frame back that cannot be finished yet: somebody waits for another. Who began to wait for this one meanwhile
+ * may not have got it, and waits on. With the lock.
+ */
 static void put_back(struct lazy *lazy, uint32_t frame) {
+        bool wanted = lazy->is_urgent[frame];
+
         lazy->states[frame] = LAZY_TODO;
+        lazy->is_urgent[frame] = false;
         if (frame < lazy->cursor)
                 lazy->cursor = frame;
+        if (wanted)
+                lazy_urge(lazy, frame);
         pthread_cond_broadcast(&lazy->changed);
 }
 
-enum pick { PICKED, FINISHED, WAIT, LEFT };
+/* On the way through all processes that a frame has memory of, once. */
+struct round {
+        struct lazy_task *task; /* the one it is at; ours until the next is picked. NULL: it begins */
+        size_t use;             /* of the frame: that process's */
+        bool blocked;           /* one of them has no memory yet */
+};
 
-/**
- * A process that has not got a frame yet. A child that was forked meanwhile has what its parent had then, so one is
- * looked for until there is none.
- */
-static enum pick pick_task(struct lazy *lazy, uint32_t number, struct lazy_task **ret) {
+enum pick { PICKED, ROUND_ENDED, FINISHED, WAIT, LEFT };
+
+/* The first in the rest of a list that has not got a frame. */
+static struct lazy_task *first_without(struct lazy_task *task, uint32_t frame) {
+        while (task && (lazy_task_has(task, frame) || atomic_load(&task->gone)))
+                task = task->next;
+        return task;
+}
+
+/* The next process of a round; with the lock. NULL: it is over */
+static struct lazy_task *next_task(struct lazy *lazy, uint32_t number, struct round *round) {
         const struct lazy_plan *plan = lazy->options.plan;
         const struct lazy_frame *frame = &plan->frames[number];
-        enum pick pick = FINISHED;
+        struct lazy_task *task = NULL;
+        size_t i = 0;
 
-        pthread_mutex_lock(&lazy->lock);
-        for (size_t i = 0; i < frame->n_uses && pick != PICKED; i++) {
+        if (round->task) {
+                round->task->users--;
+                task = first_without(round->task->next, number);
+                i = round->use + 1;
+        }
+        for (; !task && i < frame->n_uses; i++) {
                 uint32_t at = plan->uses[frame->first_use + i].task;
 
                 if (i > 0 && plan->uses[frame->first_use + i - 1].task == at)
                         continue;
                 if (!lazy->arrived[at] && !lazy->over)
-                        pick = WAIT;
-                for (struct lazy_task *task = lazy->tasks[at]; task && pick != PICKED; task = task->next)
-                        if (!lazy_task_has(task, number) && !atomic_load(&task->gone)) {
-                                task->users++;
-                                *ret = task;
-                                pick = PICKED;
-                        }
+                        round->blocked = true;
+                task = first_without(lazy->tasks[at], number);
+                round->use = i;
         }
-        if (pick == FINISHED) {
-                lazy->states[number] = LAZY_DONE;
-                if (++lazy->n_done == plan->n_frames)
-                        lazy_tell(lazy);
-                pthread_cond_broadcast(&lazy->changed);
-        } else if (pick == WAIT && lazy->n_urgent > 0) {
+        if (task)
+                task->users++;
+        round->task = task;
+        return task;
+}
+
+/**
+ * The next process that has not got a frame yet. One that cannot have it yet must not keep the others from it: CRIU
+ * may be waiting for them before it gives that one its memory. A child that was forked meanwhile has what its parent
+ * had then, so it is finished when nobody is found in a whole round.
+ */
+static enum pick pick_task(struct lazy *lazy, uint32_t number, struct round *round) {
+        enum pick pick = PICKED;
+        bool begins = !round->task;
+
+        pthread_mutex_lock(&lazy->lock);
+        if (next_task(lazy, number, round))
+                ;
+        else if (round->blocked && lazy->n_urgent > 0) {
                 put_back(lazy, number);
                 pick = LEFT;
+        } else if (round->blocked)
+                pick = WAIT;
+        else if (!begins)
+                pick = ROUND_ENDED;
+        else {
+                lazy->states[number] = LAZY_DONE;
+                lazy->is_urgent[number] = false;
+                if (++lazy->n_done == lazy->options.plan->n_frames)
+                        lazy_tell(lazy);
+                pthread_cond_broadcast(&lazy->changed);
+                pick = FINISHED;
         }
         pthread_mutex_unlock(&lazy->lock);
         return pick;
@@ -212,48 +256,27 @@ static int copy_frame(struct copier *copier, struct lazy_task *task, uint32_t nu
         return 0;
 }
 
-static void release_task(struct lazy *lazy, struct lazy_task *task) {
-        pthread_mutex_lock(&lazy->lock);
-        task->users--;
-        pthread_mutex_unlock(&lazy->lock);
-}
-
-/** Memory is not there yet. @return false: somebody waits for another frame, this one was given back */
-static bool wait_for_memory(struct lazy *lazy, uint32_t frame) {
-        bool stay = true;
-
-        pthread_mutex_lock(&lazy->lock);
-        if (lazy->n_urgent > 0) {
-                put_back(lazy, frame);
-                stay = false;
-        }
-        pthread_mutex_unlock(&lazy->lock);
-        if (stay)
-                pause_ns(LAZY_RETRY_NS);
-        return stay;
-}
-
 static int do_frame(struct copier *copier, uint32_t number, struct st_error **err) {
         struct lazy *lazy = copier->lazy;
         const struct lazy_frame *frame = &lazy->options.plan->frames[number];
+        struct round round = { 0 };
         int r = native_read_frame(lazy->options.plan->native, frame->source, frame->frame, copier->coder,
                                   copier->stored, copier->data, err);
 
         while (r >= 0 && !lazy_stopped(lazy)) {
-                struct lazy_task *task;
-                enum pick pick = pick_task(lazy, number, &task);
+                enum pick pick = pick_task(lazy, number, &round);
 
                 if (pick == FINISHED || pick == LEFT)
                         return 0;
-                if (pick == WAIT) {
+                if (pick == WAIT)
                         pause_ns(LAZY_RETRY_NS);
+                if (pick != PICKED) {
+                        round = (struct round){ 0 };
                         continue;
                 }
-                r = copy_frame(copier, task, number, err);
-                release_task(lazy, task);
+                r = copy_frame(copier, round.task, number, err);
                 if (r == -EAGAIN) {
-                        if (!wait_for_memory(lazy, number))
-                                return 0;
+                        round.blocked = true;
                         r = 0;
                 }
         }

@@ -38,7 +38,7 @@ struct lazy {
         uint8_t *states;           /* enum lazy_frame_state of each frame */
         uint32_t *urgent;          /* a ring of frames that somebody waits for: room for each once */
         size_t first_urgent, n_urgent;
-        bool *is_urgent;
+        bool *is_urgent; /* in the ring; of a frame that is LAZY_BUSY: it will be when it is given back */
         size_t cursor, n_done;
 };
 

@@ -55,9 +55,11 @@ void lazy_fail(struct lazy *lazy, struct st_error *error) {
 void lazy_urge(struct lazy *lazy, uint32_t frame) {
         size_t n = lazy->options.plan->n_frames;
 
-        if (lazy->is_urgent[frame] || lazy->states[frame] != LAZY_TODO)
-                return; /* who has it wakes them */
+        if (lazy->is_urgent[frame] || lazy->states[frame] == LAZY_DONE)
+                return;
         lazy->is_urgent[frame] = true;
+        if (lazy->states[frame] == LAZY_BUSY)
+                return; /* who has it wakes them, or gives it back */
         lazy->urgent[(lazy->first_urgent + lazy->n_urgent++) % n] = frame;
         pthread_cond_broadcast(&lazy->changed);
 }

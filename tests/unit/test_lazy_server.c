@@ -44,9 +44,9 @@ struct rig {
         struct native_source source;
         struct native native;
         struct lazy_piece pieces[FRAMES + 1];
-        struct lazy_plan_task task;
+        struct lazy_plan_task tasks[2]; /* the second one: have_two_tasks() */
         struct lazy_frame plan_frames[FRAMES];
-        struct lazy_use uses[FRAMES];
+        struct lazy_use uses[2 * FRAMES];
         struct lazy_plan plan;
         uint8_t *memory; /* where the child has it: mapped before the fork, so at the same address */
         struct lazy *lazy;
@@ -91,9 +91,9 @@ static void make_plan(struct rig *rig) {
         }
         rig->pieces[FRAMES] =
                 (struct lazy_piece){ .at = (uintptr_t)rig->memory + PAGES * P, .count = FRAME, .frame = LAZY_ZERO };
-        rig->task = (struct lazy_plan_task){ .pid = PID, .pieces = rig->pieces, .n = FRAMES + 1 };
+        rig->tasks[0] = (struct lazy_plan_task){ .pid = PID, .pieces = rig->pieces, .n = FRAMES + 1 };
         rig->plan = (struct lazy_plan){ .native = &rig->native,
-                                        .tasks = &rig->task,
+                                        .tasks = rig->tasks,
                                         .n_tasks = 1,
                                         .frames = rig->plan_frames,
                                         .n_frames = FRAMES,
@@ -139,29 +139,57 @@ static void start(struct rig *rig) {
         assert_int_equal(lazy_start(&options, &rig->lazy, &error), 0);
 }
 
-/* What CRIU does in a task; @return the connection */
-static int hand_over(const struct rig *rig, bool late) {
-        char path[64];
+static int new_userfaultfd(void) {
         struct uffdio_api api = { .api = UFFD_API,
                                   .features = UFFD_FEATURE_EVENT_FORK | UFFD_FEATURE_EVENT_REMAP |
                                               UFFD_FEATURE_EVENT_REMOVE | UFFD_FEATURE_EVENT_UNMAP };
+        int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+
+        if (ioctl(fd, UFFDIO_API, &api) < 0)
+                _exit(100);
+        return fd;
+}
+
+static void hand_over_task(int socket, int32_t pid, int fd) {
+        if (io_write_full(socket, &pid, 4) < 0 || io_send_fd(socket, fd) < 0)
+                _exit(100);
+}
+
+static void register_memory(const struct rig *rig, int fd) {
         struct uffdio_register range = { .range = { (uintptr_t)rig->memory, (PAGES + FRAME) * P },
                                          .mode = UFFDIO_REGISTER_MODE_MISSING };
-        int32_t pid = PID, zombie = -43, end = 0x52535446;
-        int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK), socket;
 
-        (void)snprintf(path, sizeof(path), "%s/%s", rig->directory, LAZY_SOCKET);
-        socket = io_connect_unix(path);
-        if (ioctl(fd, UFFDIO_API, &api) < 0 || io_write_full(socket, &zombie, 4) < 0 ||
-            io_write_full(socket, &pid, 4) < 0 || io_send_fd(socket, fd) < 0)
-                _exit(100);
-        if (late)
-                usleep(20000);
         if (ioctl(fd, UFFDIO_REGISTER, &range) < 0)
                 _exit(101);
         close(fd);
+}
+
+static void say_end(int socket) {
+        int32_t end = 0x52535446;
+
         if (io_write_full(socket, &end, 4) < 0)
                 _exit(102);
+}
+
+static int connect_to(const struct rig *rig) {
+        char path[64];
+
+        (void)snprintf(path, sizeof(path), "%s/%s", rig->directory, LAZY_SOCKET);
+        return io_connect_unix(path);
+}
+
+/* What CRIU does in a task; @return the connection */
+static int hand_over(const struct rig *rig, bool late) {
+        int32_t zombie = -43;
+        int fd = new_userfaultfd(), socket = connect_to(rig);
+
+        if (io_write_full(socket, &zombie, 4) < 0)
+                _exit(100);
+        hand_over_task(socket, PID, fd);
+        if (late)
+                usleep(20000);
+        register_memory(rig, fd);
+        say_end(socket);
         return socket;
 }
 
@@ -226,11 +254,48 @@ static void follows_changes(void **state) {
         run_child(*state, changes_all);
 }
 
-static int goes_away(struct rig *rig) {
-        char path[64];
+/* Both have the same pages, so each frame is of both. */
+static void have_two_tasks(struct rig *rig) {
+        rig->tasks[1] = rig->tasks[0];
+        rig->tasks[1].pid = PID + 1;
+        for (uint32_t i = 0; i < FRAMES; i++) {
+                rig->plan_frames[i].first_use = 2 * i;
+                rig->plan_frames[i].n_uses = 2;
+                for (uint32_t task = 0; task < 2; task++)
+                        rig->uses[2 * i + task] = (struct lazy_use){ .frame = i, .task = task, .piece = i };
+        }
+        rig->plan.n_tasks = 2;
+        rig->plan.n_uses = 2 * FRAMES;
+        rig->plan.pages = 2 * PAGES;
+}
 
-        (void)snprintf(path, sizeof(path), "%s/%s", rig->directory, LAZY_SOCKET);
-        return io_connect_unix(path) >= 0 ? 0 : 1;
+/* As CRIU: who is the first to hand over gets its memory when all others are ready, who need a page for that. */
+static int waits_for_another(struct rig *rig) {
+        int fd = new_userfaultfd(), socket = connect_to(rig), status = 0;
+
+        alarm(30);
+        hand_over_task(socket, PID, fd);
+        if (fork() == 0) {
+                int own = new_userfaultfd();
+
+                hand_over_task(socket, PID + 1, own);
+                register_memory(rig, own);
+                _exit(all_right(rig->memory, 0, PAGES) ? 0 : 1);
+        }
+        (void)wait(&status);
+        register_memory(rig, fd);
+        say_end(socket);
+        return status == 0 && all_right(rig->memory, 0, PAGES) ? 0 : 1;
+}
+
+static void serves_one_while_another_has_no_memory(void **state) {
+        have_two_tasks(*state);
+        start(*state);
+        run_child(*state, waits_for_another);
+}
+
+static int goes_away(struct rig *rig) {
+        return connect_to(rig) >= 0 ? 0 : 1;
 }
 
 static void notices_the_end(void **state) {
@@ -287,6 +352,7 @@ int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup_teardown(puts_pages_in, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(follows_changes, set_up, tear_down),
+                cmocka_unit_test_setup_teardown(serves_one_while_another_has_no_memory, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(notices_the_end, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(waits_until_all_is_in, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(finds_damage, set_up, tear_down),
