@@ -126,6 +126,13 @@ int io_read_file(int dir_fd, const char *path, size_t limit, char **ret, size_t 
 }
 
 /* Makes the rename of a file in this directory last. */
+bool io_is_at(int fd, int dir_fd, const char *path, int flags) {
+        struct stat opened, named;
+
+        return fstat(fd, &opened) == 0 && fstatat(dir_fd, path, &named, flags) == 0 && opened.st_ino == named.st_ino &&
+               opened.st_dev == named.st_dev;
+}
+
 int io_sync_directory_of(const char *path) {
         _cleanup_free_ char *directory = path_directory(path);
         _cleanup_close_ int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);

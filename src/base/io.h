@@ -94,5 +94,14 @@ int io_memfd(const char *name, const void *data, size_t size);
 int io_set_nonblocking(int fd, bool on);
 int io_set_cloexec(int fd, bool on);
 
+/**
+ * Is what is open still what has that name? Who locks a file asks it once it has the lock: the name may have gone to
+ * another file meanwhile.
+ *
+ * @param dir_fd of a relative path, or AT_FDCWD
+ * @param flags of fstatat(2): 0 when open(2) followed links, AT_SYMLINK_NOFOLLOW after O_NOFOLLOW
+ */
+bool io_is_at(int fd, int dir_fd, const char *path, int flags);
+
 /** Syncs the directory that a path is in: a new name in it is then on the disk. @return 0 or -errno */
 int io_sync_directory_of(const char *path);

@@ -4,7 +4,6 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/file.h>
-#include <sys/stat.h>
 
 #include <stasis/log.h>
 
@@ -34,14 +33,6 @@ struct wanted {
 
 static char *lock_path(pid_t pid) {
         return xasprintf("%s/frozen/%d.lock", path_run_dir(), pid);
-}
-
-/** Is the file of that name still the one that is open? */
-static bool is_same_file(int fd, const char *path) {
-        struct stat of_fd, of_path;
-
-        return fstat(fd, &of_fd) == 0 && stat(path, &of_path) == 0 && of_fd.st_ino == of_path.st_ino &&
-               of_fd.st_dev == of_path.st_dev;
 }
 
 /** For those who wait: of several that share a lock the last one counts. */
@@ -83,7 +74,7 @@ static int take(struct wanted *wanted, struct st_error **err) {
                 if (fd < 0)
                         return st_error_errno(err, errno, "cannot open %s", path);
                 if (flock(fd, (wanted->exclusive ? LOCK_EX : LOCK_SH) | LOCK_NB) == 0) {
-                        if (!is_same_file(fd, path))
+                        if (!io_is_at(fd, AT_FDCWD, path, AT_SYMLINK_NOFOLLOW))
                                 continue; /* its last holder has removed it */
                         note_holder(fd, wanted);
                         return TAKE_FD(fd);
@@ -142,7 +133,7 @@ void tree_lock_release(struct tree_lock *lock) {
                 const struct tree_lock_held *held = &lock->held[i - 1];
                 _cleanup_free_ char *path = lock_path(held->pid);
 
-                if (flock(held->fd, LOCK_EX | LOCK_NB) == 0 && is_same_file(held->fd, path))
+                if (flock(held->fd, LOCK_EX | LOCK_NB) == 0 && io_is_at(held->fd, AT_FDCWD, path, AT_SYMLINK_NOFOLLOW))
                         (void)unlink(path);
                 close(held->fd);
         }

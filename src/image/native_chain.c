@@ -12,18 +12,12 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/io.h"
 #include "base/memory.h"
 #include "base/path.h"
 #include "image/partial.h"
 
 #define ATTEMPT_MS 10
-
-/** Is what is open still what has the name? */
-static bool is_at(int fd, const char *path) {
-        struct stat opened, named;
-        return fstat(fd, &opened) == 0 && stat(path, &named) == 0 && opened.st_ino == named.st_ino &&
-               opened.st_dev == named.st_dev;
-}
 
 /** Waits for the lock. On a file system that has none it succeeds. */
 static int lock(int fd, const char *path, int operation, int cancel_fd, struct st_error **err) {
@@ -52,7 +46,7 @@ int native_lock(const char *path, bool exclusive, int cancel_fd, struct st_error
                 int r = lock(fd, path, exclusive ? LOCK_EX : LOCK_SH, cancel_fd, err);
                 if (r < 0)
                         return r;
-                if (is_at(fd, path))
+                if (io_is_at(fd, AT_FDCWD, path, 0))
                         return TAKE_FD(fd);
         }
 }
@@ -63,7 +57,7 @@ int native_hold(const struct native *native, int cancel_fd, struct st_error **er
                 int r = lock(source->fd, source->path, LOCK_SH, cancel_fd, err);
                 if (r < 0)
                         return r;
-                if (!is_at(source->fd, source->path))
+                if (!io_is_at(source->fd, AT_FDCWD, source->path, 0))
                         return st_error_set(err, ESTALE, "%s was replaced or removed meanwhile", source->path);
         }
         return 0;

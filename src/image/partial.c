@@ -38,13 +38,6 @@ bool partial_is_name(const char *name) {
         return *at && at[strspn(at, "0123456789abcdef-")] == '\0';
 }
 
-/** Is what is open still what has the name? */
-static bool is_at(int fd, int dir_fd, const char *path) {
-        struct stat open_one, named;
-        return fstat(fd, &open_one) == 0 && fstatat(dir_fd, path, &named, AT_SYMLINK_NOFOLLOW) == 0 &&
-               open_one.st_ino == named.st_ino && open_one.st_dev == named.st_dev;
-}
-
 static int create(const struct image_write *options, bool directory) {
         int flags = directory ? O_RDONLY | O_DIRECTORY : O_WRONLY | O_CREAT | O_EXCL;
         if (directory && mkdir(options->partial, 0700) < 0)
@@ -62,13 +55,14 @@ int partial_make(const struct image_write *options, bool directory) {
                 if (fd < 0 && fd != -ENOENT)
                         return fd;
                 int locked = fd < 0 ? -1 : flock(fd, LOCK_SH | LOCK_NB);
-                bool taken = fd < 0 || (locked < 0 && errno == EWOULDBLOCK) || !is_at(fd, AT_FDCWD, options->partial);
+                bool taken = fd < 0 || (locked < 0 && errno == EWOULDBLOCK) ||
+                             !io_is_at(fd, AT_FDCWD, options->partial, AT_SYMLINK_NOFOLLOW);
                 if (!taken)
                         return TAKE_FD(fd);
                 if (i + 1 == ATTEMPTS)
                         return fd < 0 ? -ENOENT : -EBUSY;
                 (void)poll(NULL, 0, ATTEMPT_MS);
-                if (fd >= 0 && is_at(fd, AT_FDCWD, options->partial))
+                if (fd >= 0 && io_is_at(fd, AT_FDCWD, options->partial, AT_SYMLINK_NOFOLLOW))
                         (void)io_remove_tree(options->partial);
         }
 }
@@ -80,7 +74,8 @@ static bool clean_one(const char *directory, int dir_fd, const char *name, uid_t
         if (fd < 0 || fstat(fd, &st) < 0 || (!S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode)) ||
             (st.st_uid != geteuid() && st.st_uid != uid))
                 return false;
-        return flock(fd, LOCK_EX | LOCK_NB) == 0 && is_at(fd, dir_fd, name) && io_remove_tree(path) >= 0;
+        return flock(fd, LOCK_EX | LOCK_NB) == 0 && io_is_at(fd, dir_fd, name, AT_SYMLINK_NOFOLLOW) &&
+               io_remove_tree(path) >= 0;
 }
 
 size_t partial_clean(const char *directory, uid_t uid) {

@@ -48,6 +48,28 @@ static void *write_slowly(void *argument) {
         return NULL;
 }
 
+static void an_open_file_is_told_from_another_of_its_name(void **state) {
+        (void)state;
+        _cleanup_free_ char *path = in_directory("is-at"), *other = in_directory("is-at-2"),
+                            *link = in_directory("is-at-link");
+        _cleanup_close_ int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+        _cleanup_close_ int dir_fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+        assert_true(fd >= 0 && dir_fd >= 0);
+        assert_true(io_is_at(fd, AT_FDCWD, path, 0));
+        assert_true(io_is_at(fd, dir_fd, "is-at", AT_SYMLINK_NOFOLLOW));
+        assert_false(io_is_at(dir_fd, dir_fd, "is-at", 0));
+        assert_false(io_is_at(-EBADF, AT_FDCWD, path, 0));
+        assert_int_equal(symlink(path, link), 0);
+        assert_true(io_is_at(fd, AT_FDCWD, link, 0));
+        assert_false(io_is_at(fd, AT_FDCWD, link, AT_SYMLINK_NOFOLLOW));
+        assert_int_equal(rename(path, other), 0);
+        assert_false(io_is_at(fd, AT_FDCWD, path, 0));
+        assert_int_equal(io_replace_file(path, "x", 1, 0600, false), 0);
+        assert_false(io_is_at(fd, AT_FDCWD, path, 0));
+        assert_true(io_is_at(fd, dir_fd, "is-at-2", 0));
+}
+
 static void reading_waits_for_all_bytes(void **state) {
         (void)state;
         char buffer[8] = "";
@@ -317,6 +339,7 @@ static void two_descriptors_at_once_are_refused(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
+                cmocka_unit_test(an_open_file_is_told_from_another_of_its_name),
                 cmocka_unit_test(reading_waits_for_all_bytes),
                 cmocka_unit_test(writing_waits_for_room),
                 cmocka_unit_test(files_are_read_whole_or_refused),
