@@ -36,7 +36,10 @@ struct st_error;
  */
 ST_PUBLIC int st_error_set(struct st_error **err, int number, const char *format, ...) ST_PRINTF(3, 4);
 
-/** As st_error_set(), with ": " and the text of the errno (strerror) appended to the cause. */
+/**
+ * As st_error_set(), with ": " and the text of the errno (strerror) appended to the cause. For a full disk there is a
+ * hint, when nobody gives another one.
+ */
 ST_PUBLIC int st_error_errno(struct st_error **err, int number, const char *format, ...) ST_PRINTF(3, 4);
 
 /**

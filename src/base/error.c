@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
 #include <limits.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +15,7 @@ struct st_error {
         int number;         /* a positive errno */
         struct strv frames; /* the root cause first */
         char *hint;
+        bool full;     /* a disk is: there is something to do about it, also when nobody said what */
         char *message; /* what st_error_message() made; NULL after a change */
 };
 
@@ -61,6 +63,7 @@ int(st_error_errno)(struct st_error **err, int number, const char *format, ...) 
                 va_end(ap);
                 push(err, number, xasprintf("%s: %s", cause, strerror_r(number, buffer, sizeof(buffer))));
                 free(cause);
+                (*err)->full = (*err)->full || number == ENOSPC || number == EDQUOT;
         }
         return -number;
 }
@@ -103,7 +106,8 @@ const char *st_error_message(struct st_error *error) {
         char *stack = strv_join(&outermost_first, ": ");
         strv_clear(&outermost_first);
 
-        char *line = error->hint ? xasprintf("%s (hint: %s)", stack, error->hint) : xstrdup(stack);
+        const char *hint = error->hint ?: error->full ? "make room there" : NULL;
+        char *line = hint ? xasprintf("%s (hint: %s)", stack, hint) : xstrdup(stack);
         error->message = text_sanitise(line, strlen(line));
         free(line);
         free(stack);
@@ -134,6 +138,7 @@ int st_error_move(struct st_error **err, struct st_error *from) {
                         push(err, number, xstrdup(from->frames.items[i]));
                 if (from->hint)
                         st_error_hint(err, "%s", from->hint);
+                (*err)->full = (*err)->full || from->full;
                 st_error_free(from);
         }
         return -number;

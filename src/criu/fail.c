@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/wait.h>
 
 #include "base/cleanup.h"
@@ -21,6 +22,17 @@ static char *read_log(const char *path, size_t *ret_size) {
         if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
                 return NULL;
         return criu_log_read(fd, &text, ret_size) < 0 ? NULL : text;
+}
+
+/* It may have been less: some of what an operation writes is gone by the time it has failed. */
+#define ROOM_LEAST ((uint64_t)64 << 10)
+
+/** Is there no room where CRIU writes its log? Then that cannot tell the reason, which is this one. */
+static bool is_full(const char *directory) {
+        struct statvfs fs;
+
+        return statvfs(directory, &fs) == 0 && fs.f_blocks > 0 &&
+               (fs.f_bavail * (uint64_t)fs.f_frsize < ROOM_LEAST || (fs.f_files > 0 && fs.f_ffree == 0));
 }
 
 int criu_fail(const char *work_dir, enum criu_operation operation, int status, const char *name, int number,
@@ -43,7 +55,11 @@ int criu_fail(const char *work_dir, enum criu_operation operation, int status, c
         /* Who was killed did not choose its last words: what stands in the log is an effect, at best. */
         if (WIFSIGNALED(status))
                 digest_clear(&digest);
-        if (!digest.cause) {
+        if (!digest.cause && is_full(work_dir)) {
+                digest.cause = xasprintf("no space left, or hardly any, on %s, where it works", work_dir);
+                digest.hint = xstrdup("make room there");
+                digest.number = ENOSPC;
+        } else if (!digest.cause) {
                 _cleanup_free_ char *ended = spawn_describe_status(status);
 
                 digest.cause = xasprintf("it %s%s%s", WIFSIGNALED(status) ? "was " : "", ended,

@@ -352,6 +352,8 @@ int supervisors_new(sd_event *loop, struct supervisors **ret, struct st_error **
                                          on_arrival, supervisors);
                 if (r < 0)
                         st_error_errno(err, r, "cannot watch %s", jobs);
+                if (r == -ENOSPC)
+                        st_error_hint(err, "raise the limit of watches: sysctl fs.inotify.max_user_watches");
         }
         if (r < 0) {
                 supervisors_free(supervisors);

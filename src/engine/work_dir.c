@@ -49,8 +49,11 @@ int work_dir_lock(const char *work_dir, struct st_error **err) {
         _cleanup_free_ char *path = path_join(work_dir, "lock");
         _cleanup_close_ int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 
-        if (fd < 0)
-                return st_error_errno(err, errno, "cannot open %s", path);
+        if (fd < 0) {
+                int r = st_error_errno(err, errno, "cannot open %s", path);
+                (void)rmdir(work_dir); /* without a lock it looks like one that is just being made */
+                return r;
+        }
         if (flock(fd, LOCK_SH | LOCK_NB) < 0)
                 return st_error_errno(err, errno, "cannot lock %s", path);
         return TAKE_FD(fd);

@@ -258,9 +258,11 @@ static int write_and_name(struct folding *folding, struct st_error **err) {
         if (r < 0)
                 (void)unlink(partial);
         close(folding->fd);
-        if (r == 0 && io_sync_directory_of(folding->target) < 0)
-                return st_error_errno(err, errno, "cannot sync %s", directory);
-        return r;
+        if (r < 0 || (r = io_sync_directory_of(folding->target)) >= 0)
+                return r;
+        if (folding->fold->destination) /* what is not said to be there must not be; what was replaced is gone */
+                (void)unlink(folding->fold->destination);
+        return st_error_errno(err, r, "cannot sync %s", directory);
 }
 
 static void folding_clear(struct folding *folding) {

@@ -83,6 +83,21 @@ static void message_is_one_safe_line(void **state) {
         assert_string_equal(st_error_message(err), "first second ?[31m \xef\xbf\xbd end (hint: a b)");
 }
 
+static void full_disk_has_a_hint(void **state) {
+        (void)state;
+        _cleanup_error_ struct st_error *outer = NULL;
+        struct st_error *err = NULL;
+
+        st_error_errno(&err, -ENOSPC, "cannot write x");
+        st_error_wrap(&err, "cannot dump");
+        st_error_set(&outer, EIO, "below");
+        st_error_move(&outer, err);
+        assert_string_equal(st_error_message(outer),
+                            "cannot dump: cannot write x: No space left on device: below (hint: make room there)");
+        st_error_hint(&outer, "another one");
+        assert_non_null(strstr(st_error_message(outer), "(hint: another one)"));
+}
+
 static void move_hands_over_or_frees(void **state) {
         (void)state;
         _cleanup_error_ struct st_error *to = NULL;
@@ -108,6 +123,7 @@ int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(frames_go_from_symptom_to_cause),
                 cmocka_unit_test(errno_text_is_appended),
+                cmocka_unit_test(full_disk_has_a_hint),
                 cmocka_unit_test(failure_is_never_success),
                 cmocka_unit_test(null_is_accepted_everywhere),
                 cmocka_unit_test(setting_over_an_error_keeps_it_underneath),

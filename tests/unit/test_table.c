@@ -159,7 +159,8 @@ static void a_full_disk_is_an_error(void **state) {
         close(saved);
         close(full);
         assert_int_equal(r, -ENOSPC);
-        assert_string_equal(st_error_message(err), "cannot write the table: No space left on device");
+        assert_string_equal(st_error_message(err),
+                            "cannot write the table: No space left on device (hint: make room there)");
 }
 
 int main(void) {
