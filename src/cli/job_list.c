@@ -42,27 +42,25 @@ static int run_list(struct cli *cli, struct st_error **err) {
         static const char *const titles[] = { "JOB", "TYPE", "PID", "STATUS", "CHECKPOINT", "SIZE", "LOG", NULL };
         _cleanup_(message_freep) Stasis__V1__ListJobsResp *resp = NULL;
         _cleanup_(table_freep) struct table *table = NULL;
-        json_t *list = NULL;
+        struct output_list list = { 0 };
         int r;
 
         cli_begin_work(cli);
         r = job_ask(cli, NULL, false, &resp, err);
         if (r < 0)
                 return r;
-        if (cli->json)
-                list = json_array();
-        else
+        if (!cli->json)
                 table = table_new(titles);
         for (size_t i = 0; i < resp->n_jobs; i++) {
                 if (!resp->jobs[i]->spec)
                         continue;
                 if (cli->json)
-                        json_array_append_new(list, job_json(resp->jobs[i]));
+                        output_list_add(&list, job_json(resp->jobs[i]));
                 else
                         add_job(table, resp->jobs[i]);
         }
         if (cli->json)
-                output_json(list);
+                output_list_end(&list);
         else if (resp->n_jobs == 0)
                 puts("No jobs found");
         else

@@ -24,6 +24,33 @@ void output_json(json_t *value) {
         json_decref(value);
 }
 
+void output_list_add(struct output_list *list, json_t *value) {
+        json_t *alone = json_array();
+        size_t n;
+
+        /* As the only element of an array it is indented as in a longer one: between "[\n" and "\n]". */
+        json_array_append_new(alone, value);
+        for (;;) {
+                n = json_dumpb(alone, list->text, list->room, JSON_INDENT(2));
+                if (n <= list->room)
+                        break;
+                list->room = n * 2;
+                list->text = xrealloc(list->text, list->room, 1);
+        }
+        json_decref(alone);
+        if (n <= 4)
+                return;
+        (void)fputs(list->any ? ",\n" : "[\n", stdout);
+        (void)fwrite(list->text + 2, 1, n - 4, stdout);
+        list->any = true;
+}
+
+void output_list_end(struct output_list *list) {
+        (void)puts(list->any ? "\n]" : "[]");
+        free(list->text);
+        *list = (struct output_list){ 0 };
+}
+
 void output_message_json(const ProtobufCMessage *message) {
         _cleanup_free_ char *text = message_to_json_text(message, 0);
 

@@ -14,6 +14,18 @@
 /** Prints a JSON value on stdout, and takes the reference. */
 void output_json(json_t *value);
 
+/** A long array that is printed element by element, as output_json() would print all of it, without holding it. */
+struct output_list {
+        char *text; /* of the element */
+        size_t room;
+        bool any;
+};
+
+/** Takes the reference. */
+void output_list_add(struct output_list *list, json_t *value);
+/** The end of the array; also prints an empty one. Gives back the memory. */
+void output_list_end(struct output_list *list);
+
 /** Prints a message as JSON on stdout. */
 void output_message_json(const ProtobufCMessage *message);
 
