@@ -33,6 +33,12 @@ ST_PUBLIC gid_t st_operation_gid(const struct st_operation *operation);
 ST_PUBLIC const char *st_operation_jid(const struct st_operation *operation);
 
 /**
+ * Has nobody asked for it, but the policy of a job? It may do so for weeks, and nobody looks: what an operation keeps
+ * for somebody's eyes is then of the last one only. Since 1.4.
+ */
+ST_PUBLIC bool st_operation_by_policy(const struct st_operation *operation);
+
+/**
  * Is this an operation inside the command line (`--no-server`)? Then the caller's terminal is ours, and a
  * restored process becomes the command line's own child.
  */

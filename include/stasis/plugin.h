@@ -13,6 +13,7 @@
  *        st_plugin_part()
  *   1.2  run.h: adapters and handlers of run and manage; st_restore_streams(), st_operation_jid()
  *   1.3  handler_options: what a dump or restore asks for and the plugin's handler does not do is refused by the host
+ *   1.4  st_operation_by_policy()
  */
 
 #include <stdint.h>
@@ -23,7 +24,7 @@
 
 #define ST_PLUGIN_MAGIC 0x73746173u /* "stas" */
 #define ST_PLUGIN_ABI_MAJOR 1
-#define ST_PLUGIN_ABI_MINOR 3
+#define ST_PLUGIN_ABI_MINOR 4
 
 struct st_plugin {
         uint32_t magic; /* these four never move */

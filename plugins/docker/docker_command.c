@@ -239,7 +239,7 @@ const struct st_dump_command docker_unfreeze_command = {
 
 const struct st_restore_command docker_restore_command = {
         .command = { "docker", "[ID|NAME]", "Restores a Docker container, where it was or as a new one",
-                     "restore docker --name web2 --path /var/backups/web.tar.zst", restore_options },
+                     "restore docker --name web2 --path /var/backups/web.stasis", restore_options },
         .fill = fill_restore,
 };
 

@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 
 #include <stasis/log.h>
 
@@ -220,27 +219,9 @@ int docker_files_undo(struct docker_files *files, struct st_error **err) {
                      : 0;
 }
 
-/* Gives what was there its final name. */
-static int keep(const struct docker_files *files, char name[static LAYER_NAME_MAX]) {
-        struct tm tm;
-        char when[32];
-        time_t now = time(NULL);
-
-        strftime(when, sizeof(when), "%Y%m%d-%H%M%S", localtime_r(&now, &tm));
-        for (int i = 0; i < 100; i++) {
-                int n = snprintf(name, LAYER_NAME_MAX, i ? "%.200s.stasis-kept-%s-%d" : "%.200s.stasis-kept-%s",
-                                 files->upper, when, i);
-                if (n > 0 && renameat2(files->home, BEFORE, files->home, name, RENAME_NOREPLACE) == 0)
-                        return 0;
-                if (errno != EEXIST)
-                        break;
-        }
-        return -errno;
-}
-
 void docker_files_keep(struct docker_restore *ctx, struct docker_files *files) {
         _cleanup_error_ struct st_error *err = NULL;
-        char name[LAYER_NAME_MAX] = BEFORE;
+        char name[LAYER_NAME_MAX];
 
         if (!files->replaced)
                 return;
@@ -250,7 +231,9 @@ void docker_files_keep(struct docker_restore *ctx, struct docker_files *files) {
                         st_log_warning("%s", st_error_message(err));
                 return;
         }
-        (void)keep(files, name);
+        if (layer_replace_keep(files->home, files->upper, BEFORE, st_operation_by_policy(ctx->restore->operation),
+                               name) < 0)
+                (void)snprintf(name, sizeof(name), "%s", BEFORE);
         st_restore_message(ctx->restore, "what the container had changed in its files since the dump is kept in %.*s%s",
                            (int)(strlen(files->path) - strlen(files->upper)), files->path, name);
 }
@@ -264,7 +247,7 @@ void docker_files_recover(const struct docker_restore *ctx, const json_t *inspec
                 return;
         if (fstatat(files.home, BEFORE, &st, AT_SYMLINK_NOFOLLOW) == 0) {
                 if (docker_inspect_pid(inspect) > 0)
-                        (void)keep(&files, name);
+                        (void)layer_replace_keep(files.home, files.upper, BEFORE, false, name);
                 else {
                         st_log_info("putting back the files of container %s: a restore into it was killed",
                                     docker_inspect_name(inspect));

@@ -3,7 +3,7 @@
 
 /*
  * What a container changed in its root filesystem (layer.h), put back before it starts. What an existing container has
- * changed since the dump is kept beside: <UpperDir>.stasis-kept-TIME, which goes with the container.
+ * changed since the dump is kept beside, and goes with the container: layer_replace_keep().
  */
 
 #include "docker_restore_context.h"

@@ -30,6 +30,7 @@
  * engine's are.
  */
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include <stasis/error.h>
@@ -73,8 +74,8 @@ int layer_load(int tar_fd, int upper_fd, const struct layer_io *io, struct layer
 /**
  * Puts what the archive has into the place of the directory `upper` in `home_fd`, all or nothing: it is unpacked
  * beside it, and then the two are exchanged in one step. Nothing is lost: what was there is kept under the name that
- * is returned, until layer_replace_commit() removes it or layer_replace_undo() brings it back. On failure all is as
- * it was.
+ * is returned, until layer_replace_commit() removes it, layer_replace_keep() gives it a lasting name, or
+ * layer_replace_undo() brings it back. On failure all is as it was.
  *
  * @param upper a name ("diff"), no path
  */
@@ -86,6 +87,15 @@ int layer_replace_undo(int home_fd, const char *upper, const char *aside, struct
 
 /** Syncs what was unpacked, if something else was there before, and removes that. */
 int layer_replace_commit(int home_fd, const char *upper, const char *aside, struct st_error **err);
+
+/**
+ * Keeps what was there, as <upper>.stasis-kept-TIME. By a policy, which may restore for weeks, it is
+ * <upper>.stasis-kept-restart-TIME, and only the newest of these stays.
+ *
+ * @return 0 or -errno: then it is where it was
+ */
+int layer_replace_keep(int home_fd, const char *upper, const char *aside, bool by_policy,
+                       char ret_name[static LAYER_NAME_MAX]);
 
 /** Removes a directory with all in it, of any depth; follows nothing, and stays on its file system. Absent: fine. */
 int layer_remove(int parent_fd, const char *name, struct st_error **err);

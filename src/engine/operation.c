@@ -122,7 +122,7 @@ const char *st_operation_jid(const struct st_operation *operation) {
         return job && job->jid && *job->jid ? job->jid : NULL;
 }
 
-bool operation_by_policy(const struct st_operation *operation) {
+bool st_operation_by_policy(const struct st_operation *operation) {
         return operation->options.by_policy;
 }
 

@@ -50,9 +50,6 @@ bool operation_privileged(const struct st_operation *operation);
 /** The job that the operation is about; NULL: none. */
 const Stasis__V1__JobSpec *operation_job(const struct st_operation *operation);
 
-/** Has nobody asked for it, but the policy of the job? */
-bool operation_by_policy(const struct st_operation *operation);
-
 /** The directory of the record of the job's supervisor; NULL: it has none. */
 const char *operation_job_record(const struct st_operation *operation);
 

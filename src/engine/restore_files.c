@@ -295,7 +295,7 @@ static int roll_back(struct st_restore *restore, struct st_restore_next *next, c
         struct lines lines = { restore, 0 };
         int r;
 
-        r = file_rollback_prepare(restore_context(restore)->image, changes, operation_by_policy(restore->operation),
+        r = file_rollback_prepare(restore_context(restore)->image, changes, st_operation_by_policy(restore->operation),
                                   &rollback, err);
         if (r >= 0)
                 r = st_operation_check_cancelled(restore->operation, err);
@@ -306,7 +306,7 @@ static int roll_back(struct st_restore *restore, struct st_restore_next *next, c
         file_rollback_describe(rollback, say, &lines);
         say_end(&lines);
         r = proceed_or_undo(restore, next, rollback, err);
-        if (r >= 0 && operation_by_policy(restore->operation)) {
+        if (r >= 0 && st_operation_by_policy(restore->operation)) {
                 size_t removed = file_rollback_remove_older(rollback);
 
                 if (removed > 0)

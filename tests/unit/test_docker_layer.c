@@ -541,6 +541,36 @@ static void test_replace(void **state) {
         assert_int_equal(count(home_fd), 2);
 }
 
+/** Of what a policy's restores keep only the newest stays; what somebody's own has kept stays. */
+static void test_keep(void **state) {
+        (void)state;
+        char aside[LAYER_NAME_MAX], first[LAYER_NAME_MAX], second[LAYER_NAME_MAX], by_hand[LAYER_NAME_MAX];
+        struct stat st;
+        need_root();
+        write_file(to_fd, "old", "precious", 0);
+        _cleanup_close_ int tar = small_archive();
+        ok(layer_replace(home_fd, "to", tar, NULL, NULL, aside, &_e));
+        assert_int_equal(layer_replace_keep(home_fd, "to", aside, false, by_hand), 0);
+        assert_int_equal(strncmp(by_hand, "to.stasis-kept-2", strlen("to.stasis-kept-2")), 0);
+        sys(mkdirat(home_fd, "to2.stasis-kept-restart-20260101-000000", 0755));
+
+        lseek(tar, 0, SEEK_SET);
+        ok(layer_replace(home_fd, "to", tar, NULL, NULL, aside, &_e));
+        assert_int_equal(layer_replace_keep(home_fd, "to", aside, true, first), 0);
+        assert_int_equal(strncmp(first, "to.stasis-kept-restart-2", strlen("to.stasis-kept-restart-2")), 0);
+        lseek(tar, 0, SEEK_SET);
+        ok(layer_replace(home_fd, "to", tar, NULL, NULL, aside, &_e));
+        assert_int_equal(layer_replace_keep(home_fd, "to", aside, true, second), 0);
+        assert_true(fstatat(home_fd, first, &st, 0) < 0);
+        sys(fstatat(home_fd, second, &st, 0));
+        sys(fstatat(home_fd, by_hand, &st, 0));
+        sys(fstatat(home_fd, "to2.stasis-kept-restart-20260101-000000", &st, 0));
+        assert_int_equal(count(home_fd), 5);
+
+        assert_int_equal(layer_replace_keep(home_fd, "to", "absent", true, first), -ENOENT);
+        sys(fstatat(home_fd, second, &st, 0));
+}
+
 static void test_not_empty(void **state) {
         (void)state;
         need_root();
@@ -589,8 +619,8 @@ int main(void) {
                 test(test_every_kind), test(test_notes_of_the_mount),
                 test(test_deep),       test(test_hostile),
                 test(test_cut_off),    test(test_replace),
-                test(test_not_empty),  test(test_cancelled),
-                test(test_no_room),
+                test(test_keep),       test(test_not_empty),
+                test(test_cancelled),  test(test_no_room),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }

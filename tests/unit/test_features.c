@@ -121,7 +121,7 @@ static void test_errors(void **state) {
                              "it was built for another stasis\n",
                              (char *)*state);
         assert_contains(output, expected);
-        assert_contains(output, "/other_abi.so: ABI 2.0, this stasis has 1.3");
+        assert_contains(output, "/other_abi.so: ABI 2.0, this stasis has 1.4");
         assert_null(strstr(output, "FEATURE"));
         assert_null(strstr(output, "/sample.so"));
 

@@ -126,9 +126,9 @@ static void test_descriptor(void **state) {
 
         assert_int_equal(loader_check(&good, NULL), 0);
         REFUSED(EPROTONOSUPPORT, "no stasis plugin", p.magic++);
-        REFUSED(EPROTONOSUPPORT, "ABI 2.3, this stasis has 1.3", p.abi_major++);
+        REFUSED(EPROTONOSUPPORT, "ABI 2.4, this stasis has 1.4", p.abi_major++);
         REFUSED(EPROTONOSUPPORT, "built for an older stasis", p.abi_major--);
-        REFUSED(EPROTONOSUPPORT, "ABI 1.4, this stasis has 1.3", p.abi_minor++);
+        REFUSED(EPROTONOSUPPORT, "ABI 1.5, this stasis has 1.4", p.abi_minor++);
         REFUSED(EINVAL, "size", p.size--);
         REFUSED(EINVAL, "size", p.size++);
         REFUSED(EINVAL, "no name", p.name = NULL);
@@ -216,7 +216,7 @@ static void test_bad_plugins(void **state) {
         entry = entry_of(directory, "other_abi");
         assert_int_equal(entry->status, PLUGIN_INCOMPATIBLE);
         assert_string_equal(entry->name, "other_abi");
-        assert_contains(entry->error, "ABI 2.0, this stasis has 1.3");
+        assert_contains(entry->error, "ABI 2.0, this stasis has 1.4");
         assert_null(entry->plugin);
 
         entry = entry_of(directory, "missing_symbol");
