@@ -29,7 +29,8 @@ complete_in_bash() {
 @test "make install puts everything in its place, and what is installed works" {
         install_all
         for file in bin/stasis libexec/stasis/stasis-hook libexec/stasis/stasis-supervisor \
-                libexec/stasis/stasis-launch libexec/stasis/stasis-init share/man/man1/stasis.1 \
+                libexec/stasis/stasis-launch libexec/stasis/stasis-init libexec/stasis/stasis-limits.so \
+                libexec/stasis/stasis-grab.so include/stasis/api/stasis/v1/stasis.pb-c.h share/man/man1/stasis.1 \
                 share/man/man1/stasis-dump.1 share/man/man5/stasis-config.5 share/bash-completion/completions/stasis \
                 share/zsh/site-functions/_stasis share/fish/vendor_completions.d/stasis.fish include/stasis/plugin.h \
                 lib/systemd/system/stasis.service share/stasis/install-criu; do
