@@ -22,6 +22,7 @@
 #include "cli/terminal.h"
 #include "cli/wait.h"
 #include "engine/engine.h"
+#include "engine/lazy_holder.h"
 
 static const struct st_option restore_options[] = {
         { .flag = "path", .letter = 'p', .type = ST_OPTION_STRING, .value_name = "PATH", .help = "the checkpoint" },
@@ -123,7 +124,7 @@ static const struct st_restore_command restore_process = {
         .command = {
                 .type = "process",
                 .summary = "Restores a process and its children from a checkpoint, with their PIDs",
-                .example = "restore process --path /var/backups/web.tar.zst",
+                .example = "restore process --path /var/backups/web.stasis",
         },
         .fill = fill_process,
 };
@@ -259,6 +260,7 @@ static int restore_locally(struct cli *cli, Daemon__RestoreReq *req, const char 
                 return r;
         if (req->check)
                 return preflight_print(resp, cli->json, err);
+        lazy_holder_start(&restore.restored);
         print_restore(cli, req, resp);
         r = redirect_output(req, pty, err);
         if (r < 0)
@@ -304,8 +306,9 @@ static int run_restore(struct cli *cli, struct st_error **err) {
 const struct command command_restore = {
         .path = "restore",
         .summary = "Lets a checkpoint run again",
-        .examples = "restore process --path /var/backups/web.tar.zst\n"
-                    "restore process --path /var/backups/web.tar.zst --check\n"
+        .examples = "restore process --path /var/backups/web.stasis\n"
+                    "restore process --path /var/backups/web.stasis --check\n"
+                    "restore process --path /var/backups/web.stasis --lazy\n"
                     "restore job calm-otter --attach",
         .options = (const struct st_option *const[]){ restore_options, attach_options, NULL },
         .config = true,

@@ -146,6 +146,7 @@ void checkpoints_child_ended(struct jobs *jobs, pid_t pid, int status) {
                 if (db_checkpoint_ready(jobs->db, verification->info, &error) >= 0)
                         st_log_info("the dump %s of job %s had succeeded: %s", verification->info->id,
                                     verification->info->jid ?: "?", verification->info->path);
+                checkpoints_limit_chain(jobs, verification->info);
         } else
                 forget(jobs, verification->info, "was interrupted, and what it left is no checkpoint");
         verification_free(jobs, verification);

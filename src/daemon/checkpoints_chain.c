@@ -3,6 +3,7 @@
 /* Native images that refer to others: which parent a job's checkpoint gets, and which are made independent again. */
 
 #include <errno.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <stasis/log.h>
@@ -10,6 +11,7 @@
 #include "base/cleanup.h"
 #include "base/memory.h"
 #include "base/messages.h"
+#include "base/path.h"
 #include "base/text.h"
 #include "daemon/jobs_private.h"
 #include "image/image.h"
@@ -41,29 +43,47 @@ void checkpoints_start(struct jobs *jobs, struct worker_task *task, const struct
         (void)workers_start(jobs->workers, task, events, userdata);
 }
 
+bool checkpoints_are_busy(const struct jobs *jobs) {
+        return workers_have_stale_job(jobs->workers, SERIAL);
+}
+
+void checkpoints_record_chain(struct jobs *jobs, const Stasis__V1__CheckpointInfo *info) {
+        _cleanup_error_ struct st_error *error = NULL;
+
+        jobs->changes++;
+        if (db_checkpoint_set_chain(jobs->db, info, &error) < 0)
+                st_log_warning("the size of %s cannot be recorded: %s", info->path, st_error_message(error));
+}
+
 void checkpoints_have_changed(struct jobs *jobs, const Stasis__Worker__Result *result) {
         _cleanup_(message_freep) Stasis__Worker__Folded *folded =
                 stasis__worker__folded__unpack(NULL, result->response.len, result->response.data);
 
-        jobs->changes++;
-        for (size_t i = 0; folded && i < folded->n_checkpoints; i++) {
-                _cleanup_error_ struct st_error *error = NULL;
-
-                if (db_checkpoint_set_chain(jobs->db, folded->checkpoints[i], &error) < 0)
-                        st_log_warning("the size of %s cannot be recorded: %s", folded->checkpoints[i]->path,
-                                       st_error_message(error));
-        }
+        for (size_t i = 0; folded && i < folded->n_checkpoints; i++)
+                checkpoints_record_chain(jobs, folded->checkpoints[i]);
 }
 
 struct choice {
         const struct jobs *jobs;
+        struct stat dir; /* where the new one will be */
         char *path;
 };
+
+/**
+ * A parent that nobody asked for is in the same directory: what is put elsewhere, on another disk perhaps, is to be
+ * worth something without what is here.
+ */
+static bool is_beside(const char *path, const struct stat *dir) {
+        _cleanup_free_ char *its = path_directory(path);
+        struct stat st;
+
+        return stat(its, &st) == 0 && st.st_dev == dir->st_dev && st.st_ino == dir->st_ino;
+}
 
 static int choose(const Stasis__V1__CheckpointInfo *info, void *userdata) {
         struct choice *choice = userdata;
 
-        if (!checkpoint_is_native(info) || access(info->path, R_OK) < 0 ||
+        if (!checkpoint_is_native(info) || !is_beside(info->path, &choice->dir) || access(info->path, R_OK) < 0 ||
             checkpoints_are_deleting(choice->jobs, info->id))
                 return 0;
         choice->path = xstrdup(info->path);
@@ -71,10 +91,11 @@ static int choose(const Stasis__V1__CheckpointInfo *info, void *userdata) {
 }
 
 void checkpoints_choose_parent(struct jobs *jobs, Daemon__DumpReq *req, const char *jid) {
+        _cleanup_free_ char *dir = path_absolute(req->dir);
         struct choice choice = { .jobs = jobs };
 
         if (!isempty(req->parent) || !streq(req->compression ?: "", image_format_name(IMAGE_NATIVE)) ||
-            !streq(st_arguments_string(jobs->config, "Checkpoint.Parents"), "auto"))
+            !streq(st_arguments_string(jobs->config, "Checkpoint.Parents"), "auto") || stat(dir, &choice.dir) < 0)
                 return;
         (void)db_checkpoint_each(jobs->db, jid, choose, &choice, NULL);
         if (!choice.path)
@@ -105,6 +126,8 @@ static void on_folded(const Stasis__Worker__Result *result, const Stasis__V1__Pr
         (void)profile;
         if (result)
                 checkpoints_have_changed(folding->jobs, result);
+        else
+                checkpoints_refresh(folding->jobs);
         folding_end(folding, error);
 }
 

@@ -3,7 +3,7 @@
 /*
  * Removing checkpoints. Others may have their pages in one that is to go: a worker has these take them over first, and
  * then gives it its hidden name, so that nobody can begin to refer to it in between. Until its row is gone all of it
- * may be done again.
+ * may be done again. The row says that it is to go: a daemon that finds the file gone then takes away the row, too.
  */
 
 #include <errno.h>
@@ -76,6 +76,8 @@ static void end(struct deletion *deletion, struct st_error *error) {
                 at = &(*at)->next;
         if (*at)
                 *at = deletion->next;
+        if (error)
+                (void)db_checkpoint_set_deleting(deletion->jobs->db, deletion->id, false, NULL);
         deletion->done(error, deletion->userdata);
         deletion_free(deletion);
 }
@@ -132,6 +134,8 @@ static void on_released(const Stasis__Worker__Result *result, const Stasis__V1__
         (void)profile;
         if (result)
                 checkpoints_have_changed(deletion->jobs, result);
+        else
+                checkpoints_refresh(deletion->jobs);
         if (result || is_missing(deletion->path)) {
                 (void)forget_row(deletion, access(deletion->hidden, F_OK) == 0, &problem);
                 error = problem;
@@ -210,6 +214,10 @@ void checkpoints_delete(struct jobs *jobs, const char *id, struct job_caller *ca
                 .userdata = userdata,
         };
         jobs->deletions = deletion;
+        if (jobs_db_hint(jobs, db_checkpoint_set_deleting(jobs->db, deletion->id, true, &error), &error) < 0) {
+                end(deletion, error);
+                return;
+        }
         if (checkpoint_is_native(info) && !is_missing(info->path)) {
                 release(deletion, &lent);
                 return;

@@ -14,7 +14,6 @@
 #include "base/messages.h"
 #include "base/path.h"
 #include "daemon/jobs_private.h"
-#include "engine/job_cgroup.h"
 #include "process/host.h"
 #include "process/proc.h"
 
@@ -111,7 +110,7 @@ static bool settle_starting(struct jobs *jobs, const struct db_job *job) {
                 _cleanup_error_ struct st_error *error = NULL;
 
                 st_log_warning("job %s was being started when the daemon ended, and never ran", jid);
-                (void)job_cgroup_remove(jid);
+                jobs_empty_cgroup(jobs, jid, job->since);
                 if (db_job_delete(jobs->db, jid, &error) < 0)
                         return true;
         }
@@ -173,6 +172,8 @@ void jobs_settle(struct jobs *jobs) {
 
         n += settle_rows(jobs);
         n += checkpoints_settle(jobs);
+        n += checkpoints_resume(jobs);
+        n += jobs_settle_cgroups(jobs);
         if (n > 0)
                 jobs_settle_soon(jobs);
 }
@@ -240,6 +241,7 @@ struct jobs *jobs_free(struct jobs *jobs) {
         jobs_watch_clear(jobs);
         jobs_wait_clear(jobs);
         checkpoints_clear(jobs);
+        jobs_clear_cgroups(jobs);
         while (jobs->n_quiet > 0)
                 free(jobs->quiet[--jobs->n_quiet].jid);
         free(jobs->quiet);

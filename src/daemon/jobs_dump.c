@@ -16,6 +16,7 @@
 #include "base/path.h"
 #include "daemon/jobs_private.h"
 #include "engine/checkpoint_chain.h"
+#include "engine/settings.h"
 #include "image/image.h"
 
 #define NAMES_MAX 1000
@@ -75,7 +76,7 @@ static char *choose_path(struct jobs *jobs, Daemon__DumpReq *req, const char *ji
         if (isempty(req->dir))
                 message_set_string(&req->dir, st_arguments_string(jobs->config, "Checkpoint.Dir"));
         if (isempty(req->compression))
-                message_set_string(&req->compression, st_arguments_string(jobs->config, "Checkpoint.Compression"));
+                message_set_string(&req->compression, settings_format(jobs->config, streams));
         /* What is wrong with them is told by the dump itself. */
         if (image_format_from_text(req->compression, &format, NULL) < 0)
                 format = IMAGE_NONE;

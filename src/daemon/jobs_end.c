@@ -247,12 +247,15 @@ void jobs_restore_failed(struct jobs *jobs, const char *jid, const char *reason)
         struct db_job_change change = { .state = STASIS__V1__JOB_STATE__LOST, .reason = reason };
         bool by_policy = false;
 
+        int64_t since = jobs_now();
+
         (void)db_job_history(jobs->db, jid, info, NULL);
         for (size_t i = info->n_history; i > 0; i--) {
                 const Stasis__V1__JobEvent *event = info->history[i - 1];
 
                 if (event->state == STASIS__V1__JOB_STATE__RESTORING) {
                         by_policy = event->reason && streq(event->reason, JOBS_BY_POLICY);
+                        since = event->time;
                         continue;
                 }
                 if (!job_state_is_alive(event->state)) {
@@ -264,4 +267,5 @@ void jobs_restore_failed(struct jobs *jobs, const char *jid, const char *reason)
                 break;
         }
         (void)jobs_change(jobs, jid, &change);
+        jobs_empty_cgroup(jobs, jid, since);
 }

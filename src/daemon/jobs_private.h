@@ -10,6 +10,7 @@ struct watched;
 struct waiter;
 struct verification;
 struct deletion;
+struct emptying;
 
 struct jobs {
         sd_event *loop;
@@ -24,6 +25,8 @@ struct jobs {
         struct waiter *waiters;             /* jobs_wait.c */
         struct verification *verifications; /* checkpoints_begun.c */
         struct deletion *deletions;         /* checkpoints_delete.c */
+        struct emptying *emptying;          /* jobs_cgroup.c */
+        bool checkpoints_resumed;           /* checkpoints_resume.c */
         uint64_t changes;                   /* how often checkpoints were told to have others as ancestors now */
         struct quiet {
                 char *jid;
@@ -58,6 +61,14 @@ int jobs_on_record(const struct record *record, void *userdata);
  * @return 0 when that is recorded
  */
 int jobs_conclude(struct jobs *jobs, const struct db_job *job, int status, const char *reason);
+
+/**
+ * jobs_cgroup.c: the job was not started or restored: what nobody knows of that has begun in its cgroup since then
+ * (jobs_now()) is ended, and the cgroup goes. @return of the second: how many are not gone yet
+ */
+void jobs_empty_cgroup(struct jobs *jobs, const char *jid, int64_t since);
+size_t jobs_settle_cgroups(struct jobs *jobs);
+void jobs_clear_cgroups(struct jobs *jobs);
 
 /** The reason of a restore that nobody has asked for, as it is recorded. */
 #define JOBS_BY_POLICY "restart"
@@ -122,6 +133,18 @@ void checkpoints_limit_chain(struct jobs *jobs, const Stasis__V1__CheckpointInfo
 /** checkpoints_chain.c: queues what changes checkpoints: one after the other. @param task its kind, names, request */
 void checkpoints_start(struct jobs *jobs, struct worker_task *task, const struct job_caller *caller,
                        const struct worker_events *events, void *userdata);
+
+/** checkpoints_chain.c: is such an operation of the daemon before at work? */
+bool checkpoints_are_busy(const struct jobs *jobs);
+
+/** checkpoints_chain.c: those at info->path have another Size, Parent, Ancestors now. */
+void checkpoints_record_chain(struct jobs *jobs, const Stasis__V1__CheckpointInfo *info);
+
+/** checkpoints_resume.c: looks which checkpoints have changed, after an operation of which nobody knows what it did. */
+void checkpoints_refresh(struct jobs *jobs);
+
+/** checkpoints_resume.c: once, at the start: what the daemon before left undone. @return how much cannot be told yet */
+size_t checkpoints_resume(struct jobs *jobs);
 
 /** checkpoints_chain.c: records what such an operation has changed. */
 void checkpoints_have_changed(struct jobs *jobs, const Stasis__Worker__Result *result);

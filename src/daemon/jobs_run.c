@@ -11,7 +11,6 @@
 #include "base/messages.h"
 #include "base/path.h"
 #include "daemon/jobs_private.h"
-#include "engine/job_cgroup.h"
 #include "engine/request.h"
 #include "process/proc.h"
 
@@ -229,8 +228,15 @@ static void on_end(const Stasis__Worker__Result *result, const Stasis__V1__Profi
                 }
                 jobs_started(operation->jobs, operation->jid, operation->id, pid, start_time,
                              run->manage ? "manage" : "run");
-        } else {
-                (void)job_cgroup_remove(operation->jid);
+        } else if (!supervisors_look(operation->jobs->supervisors, operation->id)) {
+                int64_t since = jobs_now();
+                struct db_job job;
+
+                if (db_job_get(operation->jobs->db, operation->jid, &job, NULL) >= 0) {
+                        since = job.since;
+                        db_job_clear(&job);
+                }
+                jobs_empty_cgroup(operation->jobs, operation->jid, since);
                 if (db_job_delete(operation->jobs->db, operation->jid, NULL) < 0)
                         jobs_settle_soon(operation->jobs);
         }

@@ -358,6 +358,7 @@ static int become_supervisor(struct worker *worker, int answer_fd, struct st_err
         _cleanup_free_ char *jobs = path_join(path_run_dir(), "jobs");
         _cleanup_free_ char *dir = path_join(jobs, worker->task->id);
         _cleanup_strv_ struct strv argv = { 0 };
+        _cleanup_close_ int program_fd = -EBADF;
         sigset_t set;
         int r;
 
@@ -374,6 +375,12 @@ static int become_supervisor(struct worker *worker, int answer_fd, struct st_err
         pass_fd(&argv, "answer", answer_fd);
         pass_fd(&argv, "socket", WORKER_SOCKET_FD);
         add_stdio(worker, &argv);
+        program_fd = worker->started.memory_fd >= 0 ? open("/proc/self/exe", O_PATH | O_CLOEXEC) : -EBADF;
+        if (program_fd >= 0) {
+                strv_addf(&argv, "--record=%s", worker->started.memory_record);
+                pass_fd(&argv, "memory", worker->started.memory_fd);
+                pass_fd(&argv, "program", program_fd);
+        }
         /* Its end may come while we exec: the signal must wait for the supervisor. */
         sigemptyset(&set);
         sigaddset(&set, SIGCHLD);

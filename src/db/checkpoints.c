@@ -163,6 +163,18 @@ static int run_for(struct db *db, const char *sql, const char *id, struct st_err
         return db_run(db, statement, err);
 }
 
+int db_checkpoint_set_deleting(struct db *db, const char *id, bool deleting, struct st_error **err) {
+        const char *sql = deleting ? "UPDATE checkpoints SET deleting = 1 WHERE name = ?1"
+                                   : "UPDATE checkpoints SET deleting = NULL WHERE name = ?1";
+        int r = db_begin(db, false, err);
+
+        if (r >= 0) {
+                r = run_for(db, sql, id, err);
+                r = db_end(db, r == 0 ? no_checkpoint(id, err) : r, err);
+        }
+        return r < 0 ? r : 0;
+}
+
 /** Nobody refers to what goes: whose parent it still is by this was not told of a change. */
 static int remove_one(struct db *db, const char *id, struct st_error **err) {
         int r = run_for(db,
@@ -253,21 +265,32 @@ static int chunk_read(struct db *db, const char *sql, const char *jid, struct ch
 
 #define BEFORE " AND (c.time, c.id) < (?1, ?2) ORDER BY c.time DESC, c.id DESC LIMIT ?3"
 
-int db_checkpoint_each(struct db *db, const char *jid,
-                       int (*call)(const Stasis__V1__CheckpointInfo *info, void *userdata), void *userdata,
-                       struct st_error **err) {
+static int each(struct db *db, const char *sql, const char *jid,
+                int (*call)(const Stasis__V1__CheckpointInfo *info, void *userdata), void *userdata,
+                struct st_error **err) {
         _cleanup_(chunk_clear) struct chunk chunk = { .time = INT64_MAX, .id = INT64_MAX };
-        const char *sql = SELECT "WHERE c.ready = 1" BEFORE;
         int r;
 
-        if (jid)
-                sql = SELECT "WHERE c.ready = 1 AND c.job = (SELECT id FROM jobs WHERE jid = ?4)" BEFORE;
         do {
                 r = chunk_read(db, sql, jid, &chunk, err);
                 for (size_t i = 0; r == 0 && i < chunk.n; i++)
                         r = call(chunk.infos[i], userdata);
         } while (r == 0 && chunk.n == CHUNK);
         return r;
+}
+
+int db_checkpoint_each(struct db *db, const char *jid,
+                       int (*call)(const Stasis__V1__CheckpointInfo *info, void *userdata), void *userdata,
+                       struct st_error **err) {
+        if (jid)
+                return each(db, SELECT "WHERE c.ready = 1 AND c.job = (SELECT id FROM jobs WHERE jid = ?4)" BEFORE, jid,
+                            call, userdata, err);
+        return each(db, SELECT "WHERE c.ready = 1" BEFORE, NULL, call, userdata, err);
+}
+
+int db_checkpoint_each_deleting(struct db *db, int (*call)(const Stasis__V1__CheckpointInfo *info, void *userdata),
+                                void *userdata, struct st_error **err) {
+        return each(db, SELECT "WHERE c.ready = 1 AND c.deleting = 1" BEFORE, NULL, call, userdata, err);
 }
 
 int db_checkpoint_each_begun(struct db *db,

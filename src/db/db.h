@@ -143,6 +143,13 @@ int db_checkpoint_ready(struct db *db, const Stasis__V1__CheckpointInfo *info, s
 /** Those at info->path, if there are any, have another Size, Parent, Ancestors now. */
 int db_checkpoint_set_chain(struct db *db, const Stasis__V1__CheckpointInfo *info, struct st_error **err);
 
+/** It is about to be deleted, or is not to be after all. @return -ENOENT with err */
+int db_checkpoint_set_deleting(struct db *db, const char *id, bool deleting, struct st_error **err);
+
+/** Those that are ready and about to be deleted; as db_checkpoint_each(). */
+int db_checkpoint_each_deleting(struct db *db, int (*call)(const Stasis__V1__CheckpointInfo *info, void *userdata),
+                                void *userdata, struct st_error **err);
+
 /** It failed, or was deleted. @return -ENOENT with err */
 int db_checkpoint_delete(struct db *db, const char *id, struct st_error **err);
 

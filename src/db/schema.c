@@ -75,7 +75,10 @@ static const char layout_1[] = "CREATE TABLE hosts ("
 static const char layout_2[] = "ALTER TABLE checkpoints ADD COLUMN parent TEXT;"
                                "ALTER TABLE checkpoints ADD COLUMN ancestors INTEGER;";
 
-static const char *const migrations[] = { layout_1, layout_2 };
+/* What is to be deleted: an interrupted deletion is told from a file that somebody else has taken away. */
+static const char layout_3[] = "ALTER TABLE checkpoints ADD COLUMN deleting INTEGER;";
+
+static const char *const migrations[] = { layout_1, layout_2, layout_3 };
 
 int db_version(void) {
         return (int)ELEMENTSOF(migrations);

@@ -26,10 +26,12 @@ struct engine_started {
         pid_t child;           /* our child to reap, that ends with the exit code: usually `pid`; 0: others reap it */
         struct st_stdio stdio; /* our ends of its standard streams: the caller drains and closes them; -EBADF: none */
         char *log;             /* to which the output is appended, absolute; NULL: no such file. malloc'ed */
+        int memory_fd;         /* its memory still comes: the caller looks after it (supervisor/memory.h); -EBADF: no */
+        char *memory_record;   /* of that; malloc'ed */
 };
 
 #define ENGINE_STDIO_NULL ((struct st_stdio){ .terminal = -EBADF, .in = -EBADF, .out = -EBADF, .err = -EBADF })
-#define ENGINE_STARTED_NULL ((struct engine_started){ .stdio = ENGINE_STDIO_NULL })
+#define ENGINE_STARTED_NULL ((struct engine_started){ .stdio = ENGINE_STDIO_NULL, .memory_fd = -EBADF })
 
 /** Closes our ends and frees; the process is left alone. */
 void engine_started_clear(struct engine_started *started);

@@ -94,7 +94,7 @@ struct inspection {
         enum image_format format;
         bool verified;    /* it has a manifest */
         uint64_t size;    /* bytes of its files */
-        uint64_t stored;  /* bytes of the archive; of a directory as `size` */
+        uint64_t stored;  /* bytes of the file; of a directory as `size` */
         char **ancestors; /* paths of the other images that hold pages of a native one, the parent first */
         size_t n_ancestors;
 

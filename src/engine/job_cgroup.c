@@ -3,8 +3,10 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <xxhash.h>
@@ -17,6 +19,9 @@
 #include "process/proc.h"
 
 #define PARENT "stasis-jobs"
+
+/* Of start times. */
+#define CLOCK_STEP_MS 20
 
 /* The parent goes with the last job in it: who makes one may find it gone again. */
 #define MAKE_TRIES 10
@@ -116,6 +121,41 @@ void job_cgroup_thaw(const char *jid) {
                         continue;
                 directory = path_join(parent, name);
                 (void)freezer_set(version, directory, false);
+        }
+}
+
+/** When did it begin, in milliseconds since 1970? */
+static int64_t begin_of(const struct proc_stat *stat) {
+        struct timespec boot, now;
+        long ticks = sysconf(_SC_CLK_TCK);
+
+        (void)clock_gettime(CLOCK_BOOTTIME, &boot);
+        (void)clock_gettime(CLOCK_REALTIME, &now);
+        return (now.tv_sec - boot.tv_sec) * 1000 + (now.tv_nsec - boot.tv_nsec) / 1000000 +
+               (int64_t)(stat->start_time * 1000 / (uint64_t)(ticks > 0 ? ticks : 100));
+}
+
+void job_cgroup_kill(const char *jid, int64_t since_ms) {
+        _cleanup_free_ char *name = name_of(jid);
+
+        for (enum freezer_version version = FREEZER_V1; version <= FREEZER_V2; version++) {
+                _cleanup_free_ char *parent = NULL, *directory = NULL;
+                _cleanup_free_ pid_t *pids = NULL;
+                struct proc_stat stat;
+                bool by_criu = false;
+                size_t n = 0;
+
+                if (find_parent(version, &parent) < 0)
+                        continue;
+                directory = path_join(parent, name);
+                if (freezer_members(directory, &pids, &n) < 0)
+                        continue;
+                for (size_t i = 0; i < n; i++)
+                        by_criu = by_criu || (proc_read_stat(pids[i], &stat) >= 0 && streq(stat.command, "criu"));
+                for (size_t i = 0; i < n && !by_criu; i++)
+                        if (pids[i] > 1 && proc_read_stat(pids[i], &stat) >= 0 &&
+                            begin_of(&stat) >= since_ms - CLOCK_STEP_MS)
+                                (void)kill(pids[i], SIGKILL);
         }
 }
 

@@ -28,6 +28,12 @@ int job_cgroup_make(const char *jid, struct strv *ret, struct st_error **err);
 /** Lets it run again, if there is one: of a SIGKILL nobody dies whom version 1 has frozen. */
 void job_cgroup_thaw(const char *jid);
 
+/**
+ * SIGKILL to all in it that began at that time (milliseconds since 1970) or later; not while CRIU is there, which ends
+ * what it has half restored by itself.
+ */
+void job_cgroup_kill(const char *jid, int64_t since_ms);
+
 /** Removes it. @return 0, also when there is none; -EBUSY: somebody is in it; another -errno */
 int job_cgroup_remove(const char *jid);
 

@@ -7,10 +7,12 @@
 
 #include "engine/lazy_guard.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -128,7 +130,9 @@ static void kill_all(struct guard *guard) {
 /** Why it ended, where its user looks: in the log of the job and in ours. */
 static void report(const struct guard *guard, const char *why) {
         const char *job = guard->words[LAZY_ARG_JOB];
-        _cleanup_free_ char *what = isempty(job) ? xasprintf("process %d", (int)guard->root) : xasprintf("job %s", job),
+        _cleanup_free_ char *what = !isempty(job)     ? xasprintf("job %s", job)
+                                    : guard->root > 0 ? xasprintf("process %d", (int)guard->root)
+                                                      : xstrdup("what was restored"),
                             *line = xasprintf("stasis: %s was killed while its memory was still coming from %s: %s\n",
                                               what, guard->words[LAZY_ARG_IMAGE], why);
 
@@ -138,14 +142,46 @@ static void report(const struct guard *guard, const char *why) {
 }
 
 static void end_all(struct guard *guard, const char *why) {
-        char *text;
-
         /* First, so that it stands there when somebody sees that it has ended. */
         report(guard, why);
         kill_all(guard);
-        text = guard->words[LAZY_ARG_EXTRA];
-        if (!isempty(text))
-                (void)unlink(text);
+        (void)unlink(guard->words[LAZY_ARG_EXTRA]);
+}
+
+/**
+ * The server is dead. Whoever gets the lock of its record is the one to end what runs; should that one be killed, the
+ * next one gets it. @param ret_lock to be closed when it is done @return false: it is done
+ */
+static bool take_lead(const struct guard *guard, int *ret_lock) {
+        const char *record = guard->words[LAZY_ARG_EXTRA];
+        int r;
+
+        *ret_lock = open(record, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+        if (*ret_lock < 0)
+                return errno != ENOENT;
+        do
+                r = flock(*ret_lock, LOCK_EX);
+        while (r < 0 && errno == EINTR);
+        return access(record, F_OK) == 0;
+}
+
+static int server_died(struct guard *guard) {
+        _cleanup_close_ int lock = -EBADF;
+
+        if (!guard->running) {
+                (void)unlink(guard->words[LAZY_ARG_EXTRA]);
+                return EXIT_SUCCESS;
+        }
+        if (!take_lead(guard, &lock))
+                return EXIT_SUCCESS;
+        /* Not told yet who runs: the restore, if it lives, is just ending it. */
+        for (int ms = 0; !guard->root && guard->n > 0 && ms < RESTORE_GRACE_MS; ms += KILL_PAUSE_MS) {
+                adopt_children(guard);
+                drop_gone(guard);
+                (void)poll(NULL, 0, KILL_PAUSE_MS);
+        }
+        end_all(guard, "the process that reads it was killed");
+        return EXIT_FAILURE;
 }
 
 static void take_root(struct guard *guard, char *text) {
@@ -185,16 +221,7 @@ static int guard_loop(struct guard *guard) {
                 case LAZY_DONE_ALL:
                         return EXIT_SUCCESS;
                 default:
-                        if (!guard->running)
-                                return EXIT_SUCCESS;
-                        /* Not told yet who runs: the restore, if it lives, is just ending it. */
-                        for (int ms = 0; !guard->root && guard->n > 0 && ms < RESTORE_GRACE_MS; ms += KILL_PAUSE_MS) {
-                                adopt_children(guard);
-                                drop_gone(guard);
-                                (void)poll(NULL, 0, KILL_PAUSE_MS);
-                        }
-                        end_all(guard, "the process that reads it was killed");
-                        return EXIT_FAILURE;
+                        return server_died(guard);
                 }
         }
 }
@@ -212,11 +239,36 @@ void lazy_process_prepare(void) {
         }
 }
 
-int lazy_guard_main(int argc, char **argv) {
-        struct guard guard = { .words = argv };
+/** One that is started when all others were killed reads what it has to know (supervisor/memory.h). */
+static bool read_words(char *text, char *words[LAZY_ARGS]) {
+        static const int order[] = { LAZY_ARG_SUPERVISOR, LAZY_ARG_START, LAZY_ARG_JOB, LAZY_ARG_EXTRA };
+        int log = -EBADF;
 
-        if (argc != LAZY_ARGS || text_to_pid(argv[LAZY_ARG_SUPERVISOR], &guard.supervisor) < 0 ||
-            text_to_uint(argv[LAZY_ARG_START], UINT64_MAX, &guard.supervisor_start) < 0) {
+        if (lazy_message_receive(LAZY_CONTROL_FD, text, &log) != LAZY_WORDS)
+                return false;
+        if (log >= 0 && log != LAZY_LOG_FD) {
+                (void)dup3(log, LAZY_LOG_FD, O_CLOEXEC);
+                close(log);
+        }
+        for (size_t i = 0; i < ELEMENTSOF(order); i++) {
+                char *end = strchr(text, '\n');
+                if (!end)
+                        return false;
+                *end = '\0';
+                words[order[i]] = text;
+                text = end + 1;
+        }
+        words[LAZY_ARG_IMAGE] = text;
+        return true;
+}
+
+int lazy_guard_main(int argc, char **argv) {
+        char text[LAZY_TEXT_MAX], *words[LAZY_ARGS];
+        struct guard guard = { .words = argc == LAZY_ARGS ? argv : words };
+
+        if ((argc != LAZY_ARGS && (argc != LAZY_ARG_IMAGE || !read_words(text, words))) ||
+            text_to_pid(guard.words[LAZY_ARG_SUPERVISOR], &guard.supervisor) < 0 ||
+            text_to_uint(guard.words[LAZY_ARG_START], UINT64_MAX, &guard.supervisor_start) < 0) {
                 st_log_error("'stasis %s' is started by a restore, not by hand", LAZY_GUARD);
                 return EXIT_FAILURE;
         }

@@ -59,11 +59,12 @@ int lazy_message_receive(int socket, char *text, int *ret_fd) {
         int fd = -EBADF;
         ssize_t n;
 
+        /* A reset (it ended with something of ours unread) is told once, and before what it said last. */
         do
                 n = recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
-        while (n < 0 && errno == EINTR);
+        while (n < 0 && (errno == EINTR || errno == ECONNRESET));
         if (n <= 0)
-                return n == 0 || errno == ECONNRESET ? 0 : -errno;
+                return n == 0 ? 0 : -errno;
         text[n - 1] = '\0';
         for (struct cmsghdr *c = CMSG_FIRSTHDR(&message); c; c = CMSG_NXTHDR(&message, c))
                 if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS)

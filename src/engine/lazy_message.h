@@ -28,6 +28,9 @@
 #define LAZY_KILL 'k' /* text: why */
 #define LAZY_DONE_ALL 'd'
 
+/* From the server to whoever becomes a guard later, the first one; with the log. */
+#define LAZY_WORDS 'w' /* text: PID and start time of the supervisor, job, record, image; a line each */
+
 /** A connected pair, close-on-exec. @return 0 or -errno */
 int lazy_message_pair(int fds[2]);
 

@@ -9,10 +9,16 @@
  */
 
 #include "engine/restore_context.h"
+#include "supervisor/memory.h"
 
 struct lazy_process;
 
-/** Starts it. @param listener for CRIU (lazy/server.h) */
+/**
+ * Starts it. Sets the context's memory_fd and memory_record: until all of its memory is in, or it has ended, that must
+ * be looked after.
+ *
+ * @param listener for CRIU (lazy/server.h)
+ */
 int lazy_process_start(struct restore_context *context, int listener, struct lazy_process **ret, struct st_error **err);
 
 /** Polls readable when lazy_process_receive() has something. */
@@ -49,6 +55,9 @@ enum {
         LAZY_ARG_EXTRA,      /* server: ID of the image; guard: path of the record */
         LAZY_ARGS,
 };
+/* Its end of the socket into which all descriptors go, so that somebody holds them (supervisor/memory.h). */
+#define LAZY_HOLDER_FD 6
+
 #define LAZY_SERVE "serve-pages"
 #define LAZY_SERVE_DETACHED "serve-pages-on"
-#define LAZY_GUARD "guard-pages"
+#define LAZY_GUARD MEMORY_GUARD

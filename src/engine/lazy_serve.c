@@ -4,7 +4,10 @@
 
 #include <poll.h>
 #include <pthread.h>
+#include <linux/sockios.h>
 #include <signal.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -29,6 +32,10 @@
 #define GONE_MS 30000
 /* What a restore that is told of a failure does by itself takes less. */
 #define LET_GO_MS 10000
+/* So many guards may be killed while they end what runs. */
+#define KILL_ATTEMPTS 10
+/* Who holds the descriptors is woken up and closes them. */
+#define HOLDER_MS 1000
 
 struct serve_pages {
         char *const *words;
@@ -36,10 +43,10 @@ struct serve_pages {
         struct lazy_plan *plan;
         struct lazy *lazy;
         struct lazy_record record;
-        bool connected, running; /* with the restore; what it restored was said to be all right */
-        bool broken, failed;     /* the restore has failed; we have */
-        uint64_t began_ms, failed_ms;
-        char *root; /* text of LAZY_LET_GO; NULL until then */
+        bool connected, running;      /* with the restore; what it restored was said to be all right */
+        bool broken, failed;          /* the restore has failed; we have */
+        uint64_t began_ms, failed_ms; /* the latter: or since when it is broken */
+        char *root;                   /* text of LAZY_LET_GO; NULL until then */
         struct st_error *error;
 
         pthread_mutex_t lock; /* of the guard */
@@ -54,6 +61,7 @@ static void offer(int uffd, void *userdata) {
         pthread_mutex_lock(&serve->lock);
         if (serve->guard_fd >= 0)
                 (void)lazy_message_send(serve->guard_fd, LAZY_DESCRIPTOR, NULL, uffd);
+        (void)lazy_message_send(LAZY_HOLDER_FD, LAZY_DESCRIPTOR, NULL, uffd);
         pthread_mutex_unlock(&serve->lock);
 }
 
@@ -89,7 +97,8 @@ static void tell_guard(struct serve_pages *serve, char kind, const char *text) {
 static void renew_guard(struct serve_pages *serve) {
         struct st_error *error = NULL;
 
-        (void)waitpid(serve->guard, NULL, 0);
+        if (serve->guard > 0)
+                (void)waitpid(serve->guard, NULL, 0);
         if (start_guard(serve, &error) < 0) {
                 st_log_warning("%s", st_error_message(error));
                 st_error_free(error);
@@ -102,6 +111,33 @@ static void renew_guard(struct serve_pages *serve) {
                 tell_guard(serve, LAZY_RUNNING_NOW, NULL);
         if (serve->root)
                 tell_guard(serve, LAZY_ROOT, serve->root);
+}
+
+/** Also to who becomes a guard when all others are killed. */
+static void tell_all(struct serve_pages *serve, char kind, const char *text) {
+        tell_guard(serve, kind, text);
+        (void)lazy_message_send(LAZY_HOLDER_FD, kind, text, -EBADF);
+}
+
+/** What a guard has to know. */
+static int tell_holder(const struct serve_pages *serve, struct st_error **err) {
+        char *const *words = serve->words;
+        _cleanup_free_ char *text = xasprintf("%s\n%s\n%s\n%s\n%s", words[LAZY_ARG_SUPERVISOR], words[LAZY_ARG_START],
+                                              words[LAZY_ARG_JOB], serve->record.path, words[LAZY_ARG_IMAGE]);
+        int r;
+
+        (void)io_set_nonblocking(LAZY_HOLDER_FD, true);
+        r = lazy_message_send(LAZY_HOLDER_FD, LAZY_WORDS, text, LAZY_LOG_FD);
+        return r < 0 ? st_error_errno(err, r, "the restore is gone") : 0;
+}
+
+/** All is in: who holds the descriptors closes them. The record is still ours, which tells that nothing is wrong. */
+static void leave_holder(void) {
+        int left = 0;
+
+        (void)shutdown(LAZY_HOLDER_FD, SHUT_RDWR);
+        for (int ms = 0; ms < HOLDER_MS && ioctl(LAZY_HOLDER_FD, SIOCOUTQ, &left) == 0 && left > 0; ms++)
+                (void)poll(NULL, 0, 1);
 }
 
 static void end_guard(struct serve_pages *serve) {
@@ -120,7 +156,7 @@ static void on_let_go(struct serve_pages *serve, const char *text) {
         serve->root = xstrdup(text);
         if (pid > 1)
                 lazy_record_add(&serve->record, (pid_t)pid);
-        tell_guard(serve, LAZY_ROOT, serve->root);
+        tell_all(serve, LAZY_ROOT, serve->root);
 }
 
 /** A message of the restore, or its end. */
@@ -131,7 +167,7 @@ static void on_control(struct serve_pages *serve) {
         if (kind == LAZY_ASK && !serve->failed) {
                 serve->running = true;
                 lazy_set_mapped(serve->lazy);
-                tell_guard(serve, LAZY_RUNNING_NOW, NULL);
+                tell_all(serve, LAZY_RUNNING_NOW, NULL);
                 (void)lazy_message_send(LAZY_CONTROL_FD, LAZY_HEALTHY, NULL, -EBADF);
         } else if (kind == LAZY_LET_GO)
                 on_let_go(serve, text);
@@ -160,8 +196,11 @@ static bool step(struct serve_pages *serve) {
         case LAZY_COMPLETE:
                 return over && (serve->root || !serve->connected);
         case LAZY_BROKEN:
+                if (!serve->broken)
+                        serve->failed_ms = clock_ms();
                 serve->broken = true;
-                return true;
+                /* CRIU is ending, and knows why: were we gone first, that would be taken for the reason. */
+                return !serve->connected || clock_ms() - serve->failed_ms > LET_GO_MS;
         case LAZY_FAILED:
                 on_failure(serve);
                 /* Not before it is known what runs; the restore may end it by itself. */
@@ -198,16 +237,21 @@ static void loop(struct serve_pages *serve) {
 static void finish(struct serve_pages *serve) {
         uint64_t pages = serve->plan->pages;
 
-        if (serve->failed && serve->running) {
+        /* When nothing was let go and nothing is left, the restore has ended it, and says why. */
+        for (int i = 0; serve->failed && serve->running && (serve->root || !lazy_all_gone(serve->lazy)); i++) {
                 tell_guard(serve, LAZY_KILL, st_error_message(serve->error));
-                (void)spawn_wait(serve->guard, NULL);
+                int status = spawn_wait(serve->guard, NULL);
                 serve->guard = 0;
+                if (status == 0 || i == KILL_ATTEMPTS)
+                        break;
+                renew_guard(serve); /* it was killed itself */
         }
         /* A restore that failed has let go of nothing that could run on; of one that was killed CRIU ends the tasks. */
         for (int ms = 0; serve->broken && serve->running && ms < GONE_MS && !lazy_all_gone(serve->lazy); ms += STEP_MS)
                 (void)poll(NULL, 0, STEP_MS);
         (void)lazy_finish(TAKE_PTR(serve->lazy), NULL);
         end_guard(serve);
+        leave_holder();
         if (!serve->failed && !serve->broken)
                 st_log_info("all %.1f MiB of the memory of %s%s were in after %llu ms",
                             (double)pages * LAZY_PAGE / (1 << 20), isempty(serve->words[LAZY_ARG_JOB]) ? "" : "job ",
@@ -237,6 +281,8 @@ static int prepare(struct serve_pages *serve, struct st_error **err) {
         if (r >= 0)
                 r = lazy_record_new(path, &serve->record, err);
         if (r >= 0)
+                r = tell_holder(serve, err);
+        if (r >= 0)
                 r = start_guard(serve, err);
         if (r < 0)
                 return r;
@@ -260,7 +306,7 @@ static int serve_pages(char *const *words) {
         pthread_mutex_init(&serve.lock, NULL);
         r = prepare(&serve, &serve.error);
         if (r >= 0) {
-                (void)lazy_message_send(LAZY_CONTROL_FD, LAZY_READY, NULL, -EBADF);
+                (void)lazy_message_send(LAZY_CONTROL_FD, LAZY_READY, serve.record.path, -EBADF);
                 loop(&serve);
                 finish(&serve);
         } else {
@@ -283,6 +329,7 @@ static int detach(char *const *words) {
         const struct spawn_fd fds[] = { { .fd = LAZY_CONTROL_FD, .number = LAZY_CONTROL_FD },
                                         { .fd = LAZY_LOG_FD, .number = LAZY_LOG_FD },
                                         { .fd = LAZY_LISTENER_FD, .number = LAZY_LISTENER_FD },
+                                        { .fd = LAZY_HOLDER_FD, .number = LAZY_HOLDER_FD },
                                         { .fd = STDERR_FILENO, .number = STDERR_FILENO } };
         struct st_error *error = NULL;
 
@@ -304,7 +351,7 @@ int lazy_serve_main(int argc, char **argv) {
         }
         if (streq(argv[1], LAZY_SERVE))
                 return detach(argv);
-        for (int number = LAZY_CONTROL_FD; number <= LAZY_LISTENER_FD; number++)
+        for (int number = LAZY_CONTROL_FD; number <= LAZY_HOLDER_FD; number++)
                 (void)io_set_cloexec(number, true);
         lazy_process_prepare();
         return serve_pages(argv);

@@ -61,6 +61,8 @@ int preflight_addresses(struct preflight *preflight, struct st_error **err);
 int preflight_unix(struct preflight *preflight, struct st_error **err);
 /** Memory there and needed. */
 int preflight_memory(struct preflight *preflight, struct st_error **err);
+/** How the memory is read: by CRIU, by us, while it runs. Here because the adapter knows: restore_lazy.c. */
+int preflight_reading(struct preflight *preflight, struct st_error **err);
 /** Resource limits that cannot be raised again. */
 int preflight_limits(struct preflight *preflight, struct st_error **err);
 /** Profiles of security modules. */

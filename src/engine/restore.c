@@ -126,6 +126,8 @@ static void hand_over(struct restore_context *context, struct engine_started *re
         ret->pid = restore->pid;
         if (proc_read_stat(ret->pid, &stat) >= 0)
                 ret->start_time = stat.start_time;
+        ret->memory_fd = TAKE_FD(context->memory_fd);
+        ret->memory_record = TAKE_PTR(context->memory_record);
         if (restore->terminal >= 0) { /* of a handler */
                 ret->stdio.terminal = restore->terminal;
                 restore->terminal = -EBADF;
@@ -157,6 +159,7 @@ int engine_restore(struct st_operation *operation, Daemon__RestoreReq *req, Daem
                         .given = given,
                         .terminal = -EBADF,
                 },
+                .memory_fd = -EBADF,
                 .unpacked_fd = -EBADF,
                 .stdio = JOB_STDIO_NULL,
         };
@@ -180,6 +183,8 @@ int engine_restore(struct st_operation *operation, Daemon__RestoreReq *req, Daem
         free(context.opened);
         job_stdio_clear(&context.stdio);
         strv_clear(&context.cgroups);
+        cleanup_closep(&context.memory_fd);
+        free(context.memory_record);
         if (context.restore.terminal >= 0)
                 close(context.restore.terminal);
         return r;

@@ -28,7 +28,9 @@ struct restore_context {
         struct strv cgroups;       /* directories of the cgroups that it is restored in; none: ours */
         char *unpacked;            /* directory of all files, removed with this; NULL: none. restore_images.h */
         struct restore_lazy *lazy; /* how its memory comes; NULL: CRIU reads it. restore_lazy.h */
-        int unpacked_fd;           /* the lock on it: partial.h; -EBADF */
+        int memory_fd;             /* as in struct engine_started */
+        char *memory_record;
+        int unpacked_fd; /* the lock on it: partial.h; -EBADF */
 };
 
 static inline struct restore_context *restore_context(struct st_restore *restore) {

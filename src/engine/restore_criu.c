@@ -15,6 +15,7 @@
 #include <stasis/log.h>
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/io.h"
 #include "base/memory.h"
 #include "base/path.h"
@@ -30,6 +31,11 @@
 #define CRIU_TERM_AFTER_MS 10000
 #define CRIU_KILL_AFTER_MS 20000
 
+/* When what it restores was killed, so long each: until that is its end, until CRIU is asked to end, until it is made
+ * to. There is no tree then that it would have to end. */
+#define KILLED_AFTER_MS 2000
+#define LOOK_STEP_MS 500
+
 /* A large process takes a moment to end. */
 #define REAP_MS 5000
 
@@ -39,7 +45,8 @@ struct run {
         int pidfd;
         pid_t criu;
         struct st_error *failure;
-        bool lost; /* what it restores must not run: its memory is not to be had */
+        bool lost;               /* what it restores must not run: its memory is not to be had */
+        uint64_t root_killed_ms; /* clock_ms() when that was seen; 0: it was not */
 };
 
 static void on_served(uint64_t done, uint64_t total, void *userdata) {
@@ -50,15 +57,32 @@ static void on_served(uint64_t done, uint64_t total, void *userdata) {
 /** Lets CRIU fail, since run->failure is set: it is not killed. */
 static void stop_criu(struct run *run) {
         restore_lazy_abort(run->context->lazy);
+        /* With duplicates of its descriptors who waits for a page would go on waiting, and CRIU with it. */
+        cleanup_closep(&run->context->memory_fd);
+        run->context->memory_fd = -EBADF;
         if (run->serve)
                 serve_abort(run->serve);
         else
                 (void)pidfd_send_signal(run->pidfd, SIGTERM, NULL, 0);
 }
 
+/**
+ * What is restored is our child from its beginning. When somebody kills it before CRIU is done, CRIU may wait for it in
+ * a futex for ever.
+ */
+static bool is_root_killed(struct run *run) {
+        siginfo_t info = { 0 };
+
+        if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) < 0 || info.si_pid == 0 || info.si_pid == run->criu)
+                return false;
+        if (run->root_killed_ms == 0)
+                run->root_killed_ms = clock_ms();
+        return clock_ms() - run->root_killed_ms > KILLED_AFTER_MS;
+}
+
 /** Waits for CRIU's end; a wish to cancel closes its stream, and it fails. */
 static int supervise(struct run *run, int *ret_status, struct st_error **err) {
-        int timeout = -1, signal_next = SIGTERM;
+        int timeout = -1, signal_next = SIGTERM, kill_after = CRIU_KILL_AFTER_MS - CRIU_TERM_AFTER_MS;
 
         for (;;) {
                 struct pollfd polled[2 + RESTORE_LAZY_FDS] = {
@@ -68,7 +92,7 @@ static int supervise(struct run *run, int *ret_status, struct st_error **err) {
                 };
                 struct restore_lazy *lazy = run->failure ? NULL : run->context->lazy;
                 int step = restore_lazy_polled(lazy, polled + 2);
-                int n = poll(polled, ELEMENTSOF(polled), run->failure ? timeout : step);
+                int n = poll(polled, ELEMENTSOF(polled), run->failure ? timeout : step < 0 ? LOOK_STEP_MS : step);
 
                 if (n < 0 && errno != EINTR)
                         return st_error_errno(err, errno, "cannot wait for CRIU");
@@ -76,13 +100,17 @@ static int supervise(struct run *run, int *ret_status, struct st_error **err) {
                         /* It once hung in a futex when its tasks were killed under it. */
                         (void)pidfd_send_signal(run->pidfd, signal_next, NULL, 0);
                         signal_next = SIGKILL;
-                        timeout = CRIU_KILL_AFTER_MS - CRIU_TERM_AFTER_MS;
+                        timeout = kill_after;
                 } else if (n > 0 && polled[0].revents) {
                         int r = spawn_wait(run->criu, ret_status);
                         return r < 0 ? st_error_errno(err, r, "cannot wait for CRIU") : 0;
                 } else if (n > 0 && polled[1].revents) {
                         (void)st_operation_check_cancelled(run->context->restore.operation, &run->failure);
                         timeout = CRIU_TERM_AFTER_MS;
+                        stop_criu(run);
+                } else if (!run->failure && is_root_killed(run)) {
+                        st_error_set(&run->failure, ECHILD, "what CRIU was restoring was killed");
+                        timeout = kill_after = KILLED_AFTER_MS;
                         stop_criu(run);
                 } else if (n >= 0 && lazy && restore_lazy_handle(lazy, polled + 2, &run->failure) < 0) {
                         if (!run->failure)
@@ -178,7 +206,7 @@ static int start(struct run *run, const char *pid_file, const char *images_dir, 
                 .lock_fd = operation_lock_fd(context->restore.operation),
         };
         uint64_t budget = memory_budget(st_operation_config(context->restore.operation));
-        int r = restore_lazy_start(context, images_dir, err);
+        int r = restore_lazy_start(context, err);
 
         if (r < 0)
                 return r;

@@ -26,8 +26,7 @@ static int has_huge_pages(struct image *image, const char *name, struct st_error
         return 0;
 }
 
-/** @return 1, 0, -errno with err */
-static int is_needed(const struct restore_context *context, struct st_error **err) {
+int restore_directory_is_needed(const struct restore_context *context, struct st_error **err) {
         uint64_t pid;
 
         if (context->saved && !context->saved->huge_pages)
@@ -43,7 +42,7 @@ static int is_needed(const struct restore_context *context, struct st_error **er
 }
 
 int restore_directory(struct restore_context *context, const char **ret, struct st_error **err) {
-        int r = is_needed(context, err);
+        int r = restore_directory_is_needed(context, err);
 
         return r <= 0 ? r : restore_images_unpack(context, ret, err);
 }

@@ -8,6 +8,9 @@
 
 #include "engine/restore_context.h"
 
+/** Are there such pages? @return 1, 0, -errno with err */
+int restore_directory_is_needed(const struct restore_context *context, struct st_error **err);
+
 /**
  * Unpacks the checkpoint, if it must be: restore_images.h.
  *

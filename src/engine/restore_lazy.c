@@ -13,6 +13,8 @@
 #include "engine/dump_hook.h"
 #include "engine/lazy_process.h"
 #include "engine/operation.h"
+#include "engine/preflight_restore.h"
+#include "engine/restore_directory.h"
 #include "lazy/server.h"
 #include "lazy/uffd.h"
 #include "supervisor/hook_protocol.h"
@@ -36,57 +38,112 @@ struct restore_lazy {
         uint64_t started_ms, pages, since_ms; /* clock_ms(); pages there were, and since when */
 };
 
-static int unavailable(struct st_restore *restore, struct st_error *error, struct st_error **err) {
+static bool is_at_once(const struct st_restore *restore) {
+        return restore->req->has_lazy && restore->req->lazy;
+}
+
+static const char *method_of(const struct st_restore *restore) {
+        return st_arguments_string(st_operation_config(restore->operation), "Restore.Method");
+}
+
+/** Can its memory come from us? @return 0 with a plan; -EOPNOTSUPP and others: it cannot, err says why */
+static int make_plan(struct restore_context *context, struct lazy_plan **ret, struct st_error **err) {
+        _cleanup_(lazy_plan_freep) struct lazy_plan *plan = NULL;
+        int r = restore_directory_is_needed(context, err);
+
+        if (r > 0)
+                return st_error_set(err, EOPNOTSUPP, "it has private huge pages");
+        if (r >= 0)
+                r = lazy_plan_make(context->image, &plan, err);
+        if (r >= 0)
+                r = uffd_probe(err);
+        if (r < 0)
+                return r;
+        *ret = TAKE_PTR(plan);
+        return 0;
+}
+
+static int refuse(const struct st_restore *restore, struct st_error *error, struct st_error **err) {
         st_error_move(err, error);
-        if (restore->req->has_lazy && restore->req->lazy) {
+        if (is_at_once(restore)) {
                 st_error_wrap(err, "its memory cannot come while it runs");
                 st_error_hint(err, "leave --lazy out");
         }
         return st_error_number(err ? *err : NULL) ?: -EOPNOTSUPP;
 }
 
-/** Makes the plan of a restore whose memory is to come from us. @return -EOPNOTSUPP and others: it cannot */
-static int make_plan(struct restore_context *context, bool at_once, struct st_error **err) {
-        struct restore_lazy *lazy = NEW(struct restore_lazy);
+/**
+ * Who reads the memory.
+ *
+ * @param ret the plan of what comes from us; NULL: CRIU reads it
+ * @param why NULL with a plan; else why there is none, NULL: nobody wants one
+ * @return 0; a failure: it cannot be restored like that
+ */
+static int choose(struct restore_context *context, struct lazy_plan **ret, struct st_error **why,
+                  struct st_error **err) {
+        struct st_restore *restore = &context->restore;
+        bool at_once = is_at_once(restore), must = at_once || streq(method_of(restore), "gated");
+        _cleanup_(lazy_plan_freep) struct lazy_plan *plan = NULL;
+        struct st_error *error = NULL;
         int r;
 
-        *lazy = (struct restore_lazy){ .context = context, .hook = DUMP_HOOK_NULL, .runs_at_once = at_once };
-        r = lazy_plan_make(context->image, &lazy->plan, err);
-        if (r >= 0)
-                r = uffd_probe(err);
-        if (r < 0) {
-                restore_lazy_free(lazy);
-                return r;
+        if (at_once && image_get_format(context->image) != IMAGE_NATIVE) {
+                st_error_set(err, EOPNOTSUPP, "only a checkpoint in the format 'image' can be restored with --lazy");
+                st_error_hint(err,
+                              "make one of it by 'stasis checkpoint export PATH COPY.stasis', or leave --lazy out");
+                return -EOPNOTSUPP;
         }
-        context->lazy = lazy;
+        if (image_get_format(context->image) != IMAGE_NATIVE || (!at_once && streq(method_of(restore), "stream")))
+                return 0;
+        r = make_plan(context, &plan, &error);
+        if (r == -EBADMSG || (r < 0 && must))
+                return refuse(restore, error, err);
+        if (r < 0)
+                st_error_move(why, error);
+        else if (!must && plan->pages < GATED_FROM_PAGES)
+                st_error_set(why, EOPNOTSUPP, "there is little of it");
+        else
+                *ret = TAKE_PTR(plan);
         return 0;
 }
 
 int restore_memory(struct st_restore *restore, struct st_restore_next *next, struct st_error **err) {
         struct restore_context *context = restore_context(restore);
-        const char *method = st_arguments_string(st_operation_config(restore->operation), "Restore.Method");
-        bool at_once = restore->req->has_lazy && restore->req->lazy, must = at_once || streq(method, "gated");
-        struct st_error *error = NULL;
-        int r = 0;
+        _cleanup_(lazy_plan_freep) struct lazy_plan *plan = NULL;
+        _cleanup_error_ struct st_error *why = NULL;
+        int r = choose(context, &plan, &why, err);
 
-        if (at_once && image_get_format(context->image) != IMAGE_NATIVE) {
-                st_error_set(err, EOPNOTSUPP, "only a checkpoint in the format 'image' can be restored with --lazy");
-                st_error_hint(err, "'stasis checkpoint convert' makes one of it");
-                return -EOPNOTSUPP;
+        if (r < 0)
+                return r;
+        if (why)
+                st_log_info("CRIU reads the memory itself: %s", st_error_message(why));
+        if (plan) {
+                context->lazy = NEW(struct restore_lazy);
+                *context->lazy = (struct restore_lazy){ .context = context,
+                                                        .hook = DUMP_HOOK_NULL,
+                                                        .plan = TAKE_PTR(plan),
+                                                        .runs_at_once = is_at_once(restore) };
         }
-        if (image_get_format(context->image) == IMAGE_NATIVE && (at_once || !streq(method, "stream")))
-                r = make_plan(context, at_once, &error);
-        if (r == -EBADMSG || (r < 0 && must))
-                return unavailable(restore, error, err);
-        if (r < 0) {
-                st_log_info("CRIU reads the memory itself: %s", st_error_message(error));
-                st_error_free(error);
-        }
-        if (context->lazy && !must && context->lazy->plan->pages < GATED_FROM_PAGES)
-                context->lazy = restore_lazy_free(context->lazy);
         r = st_restore_proceed(next, restore, err);
         context->lazy = restore_lazy_free(context->lazy);
         return r;
+}
+
+int preflight_reading(struct preflight *preflight, struct st_error **err) {
+        _cleanup_(lazy_plan_freep) struct lazy_plan *plan = NULL;
+        _cleanup_error_ struct st_error *why = NULL;
+        int r = choose(restore_context(preflight->restore), &plan, &why, err);
+
+        if (r < 0)
+                return r;
+        if (!plan)
+                preflight_summary(preflight, "CRIU reads it before the process runs%s%s", why ? ": " : "",
+                                  why ? st_error_message(why) : "");
+        else
+                preflight_summary(preflight, "%.1f MiB are read %s the process runs",
+                                  (double)plan->pages * LAZY_PAGE / (1 << 20),
+                                  is_at_once(preflight->restore) ? "while" : "before");
+        return 0;
 }
 
 static int start_server(struct restore_lazy *lazy, struct st_error **err) {
@@ -110,22 +167,12 @@ static int start_server(struct restore_lazy *lazy, struct st_error **err) {
         return r;
 }
 
-int restore_lazy_start(struct restore_context *context, const char *images_dir, struct st_error **err) {
+int restore_lazy_start(struct restore_context *context, struct st_error **err) {
         struct restore_lazy *lazy = context->lazy;
         int r;
 
         if (!lazy)
                 return 0;
-        if (images_dir && lazy->runs_at_once) {
-                st_error_set(err, EOPNOTSUPP, "it has private huge pages: its memory cannot come while it runs");
-                st_error_hint(err, "leave --lazy out");
-                return -EOPNOTSUPP;
-        }
-        if (images_dir) {
-                st_log_info("CRIU reads the memory itself: there are private huge pages");
-                context->lazy = restore_lazy_free(lazy);
-                return 0;
-        }
         lazy->started_ms = lazy->since_ms = clock_ms();
         r = dump_hook_listen(&lazy->hook, st_operation_work_dir(context->restore.operation), err);
         if (r >= 0)

@@ -19,9 +19,9 @@ struct restore_lazy;
 
 /**
  * Starts what serves the pages, before CRIU is started and before this process is a subreaper. Nothing happens when
- * CRIU reads the memory: context->lazy is NULL then, or becomes so when `images_dir` says that it reads a directory.
+ * CRIU reads the memory: context->lazy is NULL then, as it is when it reads a directory (restore_directory.h).
  */
-int restore_lazy_start(struct restore_context *context, const char *images_dir, struct st_error **err);
+int restore_lazy_start(struct restore_context *context, struct st_error **err);
 
 /** Completes how CRIU is run. @param environment empty; for CRIU's, lives as long as `criu` */
 void restore_lazy_options(const struct restore_lazy *lazy, struct criu_run *criu, struct strv *environment);

@@ -32,6 +32,7 @@ static const struct check {
         { "addresses", preflight_addresses, false, true },
         { "UNIX sockets", preflight_unix, false, true },
         { "memory", preflight_memory, false, false },
+        { "reading", preflight_reading, false, false }, /* at every restore by the adapter "memory" */
         { "limits", preflight_limits, false, true },
         { "security", preflight_security, false, true },
 };

@@ -16,5 +16,7 @@ void engine_started_clear(struct engine_started *started) {
         cleanup_closep(&started->stdio.out);
         cleanup_closep(&started->stdio.err);
         free(started->log);
+        cleanup_closep(&started->memory_fd);
+        free(started->memory_record);
         *started = ENGINE_STARTED_NULL;
 }

@@ -7,6 +7,7 @@
  *
  *     stasis-supervisor --dir DIR --pid PID [--child PID] [--answer FD --socket FD]
  *                       [--terminal FD | --stdin FD --stdout FD --stderr FD] [--log FILE | --log-fd FD] [--linger MS]
+ *                       [--memory FD --record FILE --program FD]
  *
  * --dir       of the status file and the socket, made by the caller; absolute
  * --child     our child that ends with the exit code of that process, when it is another: `runc restore`, say
@@ -16,6 +17,7 @@
  * --log       what it prints is appended there, too; --log-fd: the same, opened by the caller as the user it is for
  * --linger    somebody is about to attach: what the process prints is kept for it, and after the end the socket, for so
  *             long. The process waits meanwhile when it prints more than the backlog
+ * --memory    its memory still comes: memory.h; --program: stasis, opened
  */
 
 #include <errno.h>
@@ -35,6 +37,7 @@
 #include "base/clock.h"
 #include "base/io.h"
 #include "base/text.h"
+#include "supervisor/memory.h"
 #include "supervisor/supervisor.h"
 
 #define LINGER_MAX ((int64_t)24 * 3600 * 1000)
@@ -113,6 +116,13 @@ static int parse_option(struct supervisor *supervisor, int option, const char *v
                 break;
         case 'f':
                 return parse_fd(value, &supervisor->log_fd);
+        case 'm':
+                return parse_fd(value, &supervisor->memory);
+        case 'r':
+                supervisor->record = value;
+                break;
+        case 'x':
+                return parse_fd(value, &supervisor->program);
         case 'w':
                 r = text_to_int(value, 0, LINGER_MAX, &linger);
                 supervisor->linger = r < 0 ? 0 : (uint64_t)linger;
@@ -125,19 +135,14 @@ static int parse_option(struct supervisor *supervisor, int option, const char *v
 
 static int parse(struct supervisor *supervisor, int argc, char **argv) {
         static const struct option options[] = {
-                { "dir", required_argument, NULL, 'd' },
-                { "pid", required_argument, NULL, 'p' },
-                { "child", required_argument, NULL, 'c' },
-                { "answer", required_argument, NULL, 'a' },
-                { "socket", required_argument, NULL, 's' },
-                { "terminal", required_argument, NULL, 't' },
-                { "stdin", required_argument, NULL, 'i' },
-                { "stdout", required_argument, NULL, 'o' },
-                { "stderr", required_argument, NULL, 'e' },
-                { "log", required_argument, NULL, 'l' },
-                { "log-fd", required_argument, NULL, 'f' },
-                { "linger", required_argument, NULL, 'w' },
-                { NULL, 0, NULL, 0 },
+                { "dir", required_argument, NULL, 'd' },     { "pid", required_argument, NULL, 'p' },
+                { "child", required_argument, NULL, 'c' },   { "answer", required_argument, NULL, 'a' },
+                { "socket", required_argument, NULL, 's' },  { "terminal", required_argument, NULL, 't' },
+                { "stdin", required_argument, NULL, 'i' },   { "stdout", required_argument, NULL, 'o' },
+                { "stderr", required_argument, NULL, 'e' },  { "log", required_argument, NULL, 'l' },
+                { "log-fd", required_argument, NULL, 'f' },  { "linger", required_argument, NULL, 'w' },
+                { "memory", required_argument, NULL, 'm' },  { "record", required_argument, NULL, 'r' },
+                { "program", required_argument, NULL, 'x' }, { NULL, 0, NULL, 0 },
         };
         int c, r;
 
@@ -148,6 +153,8 @@ static int parse(struct supervisor *supervisor, int argc, char **argv) {
         }
         if (supervisor->child == 0)
                 supervisor->child = supervisor->status.pid;
+        if (supervisor->memory >= 0 && (!supervisor->record || supervisor->program < 0))
+                return -EINVAL;
         return supervisor->dir && supervisor->status.pid > 0 && optind == argc ? 0 : -EINVAL;
 }
 
@@ -231,6 +238,17 @@ static bool lingers(struct supervisor *supervisor, struct poll_set *set) {
         return true;
 }
 
+/** Nobody puts anything into the socket any more. Without a guard what runs could read zeros. */
+static void guard_memory(struct supervisor *supervisor) {
+        char program[64];
+
+        (void)snprintf(program, sizeof(program), "/proc/%d/fd/%d", (int)getpid(), supervisor->program);
+        if (memory_abandoned(&supervisor->memory, supervisor->record, program) < 0)
+                (void)kill(supervisor->status.pid, SIGKILL);
+        close(supervisor->program);
+        supervisor->program = -EBADF;
+}
+
 static void supervise(struct supervisor *supervisor) {
         struct signalfd_siginfo info;
 
@@ -248,6 +266,7 @@ static void supervise(struct supervisor *supervisor) {
                                 return;
                 }
                 poll_set_add(&set, supervisor->signals, POLLIN);
+                poll_set_add(&set, supervisor->memory, 0);
                 stdio_poll(supervisor, &set);
                 input_poll(supervisor, &set);
                 clients_poll(supervisor, &set);
@@ -259,6 +278,8 @@ static void supervise(struct supervisor *supervisor) {
                                 continue;
                         reap(supervisor);
                 }
+                if (supervisor->memory >= 0 && poll_set_events(&set, supervisor->memory))
+                        guard_memory(supervisor);
                 input_write(supervisor);
                 clients_serve(supervisor, &set);
                 stdio_take(supervisor, &set);
@@ -268,7 +289,8 @@ static void supervise(struct supervisor *supervisor) {
 /* What the worker has left open for us stays here. */
 static void take_descriptors(struct supervisor *supervisor) {
         const int fds[] = { supervisor->answer,        supervisor->socket,        supervisor->in,
-                            supervisor->streams[0].fd, supervisor->streams[1].fd, supervisor->log_fd };
+                            supervisor->streams[0].fd, supervisor->streams[1].fd, supervisor->log_fd,
+                            supervisor->memory,        supervisor->program };
 
         for (size_t i = 0; i < ELEMENTSOF(fds); i++)
                 if (fds[i] >= 0)
@@ -310,6 +332,8 @@ int main(int argc, char **argv) {
                 .streams = { { .fd = -EBADF, .kind = SUPERVISOR_STDOUT }, { .fd = -EBADF, .kind = SUPERVISOR_STDERR } },
                 .in = -EBADF,
                 .log_fd = -EBADF,
+                .memory = -EBADF,
+                .program = -EBADF,
         };
 
         if (parse(&supervisor, argc, argv) < 0 || !supervisor.dir) {

@@ -41,7 +41,7 @@ struct client {
 };
 
 struct supervisor {
-        const char *dir, *log;
+        const char *dir, *log, *record;
         struct supervisor_status status;
 
         /* stdio.c */
@@ -57,7 +57,8 @@ struct supervisor {
 
         pid_t child; /* ends with the root's exit code */
         int dir_fd, signals, listening, root, answer, socket, log_fd;
-        int in; /* of a terminal that of streams[0] */
+        int in;              /* of a terminal that of streams[0] */
+        int memory, program; /* memory.h: its memory still comes; stasis */
 
         bool terminal, attachable, ever_attached;
         bool linger_over; /* nobody came */
@@ -67,7 +68,7 @@ struct supervisor {
 
 /** What poll(2) is to wait for. */
 struct poll_set {
-        struct pollfd items[4 + SUPERVISOR_CLIENTS];
+        struct pollfd items[5 + SUPERVISOR_CLIENTS];
         size_t n;
         uint64_t until; /* clock_ms() at the latest; UINT64_MAX: no limit */
 };

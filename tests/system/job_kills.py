@@ -13,16 +13,12 @@ the one before left. After each the new daemon must say of every job what is so:
   - supervisors and their records are those of the jobs that run, cgroups too; no process of stasis or CRIU is left,
     no work directory, no hidden file, nothing begun in the database, which is consistent after each kill.
 
-It must be PID 1 of namespaces of its own (PIDs, mounts, networks), as kills.py. Each iteration draws from a generator
-of its own, made of the seed and its number. Exit code 0 if all was well.
+How it is run: killing.py. Environment: STASIS_BUILD, besides.
 
 Of a failure it prints what was done in the last iterations, with the moments, what the daemon, the database and /proc
 say of all jobs, and where the daemon's log and the database are kept.
-
-Environment: STASIS, STASIS_BUILD, and the directories of stasis (STASIS_RUN_DIR …), all of them below --directory.
 """
 
-import argparse
 import glob
 import json
 import os
@@ -35,9 +31,10 @@ import sys
 import time
 
 sys.dont_write_bytecode = True
-from kills import (Failure, PATIENCE, is_alive, kill, list_directory, processes, start, tail,  # pylint: disable=C0413
-                   wait_for)
+from killing import (Failure, Loop, PATIENCE, is_alive, kill, list_directory, main, processes,  # pylint: disable=C0413
+                     start, tail, wait_for)
 
+FORMATS = ("none", "zstd", "image", "image")  # of two images of a job the second often refers to the first
 PHASES = ("idle", "run", "dump", "stop", "restore", "attach", "kill", "delete")
 # Those that a worker of the daemon does: a kill has landed in one while there is one.
 BY_WORKER = ("run", "dump", "stop", "restore")
@@ -123,17 +120,17 @@ class Operation:
         return code == (self.outcomes[-1][1] if self.phase == "attach" else 0)
 
 
-class Run:
+class Run(Loop):
     """The loop and what it knows."""
 
+    description = "kill the daemon during operations on jobs"
+
     def __init__(self, options):
-        self.options = options
-        self.stasis = os.environ["STASIS"]
+        super().__init__(options)
         self.checkpoints = os.environ["STASIS_CHECKPOINT_DIR"]
         self.run_dir, self.database = os.environ["STASIS_RUN_DIR"], os.environ["STASIS_DB_PATH"]
-        self.log = open(os.path.join(options.directory, "daemon.log"), "ab")
         self.prefix = os.path.basename(options.directory).replace("st.", "k")
-        self.daemon, self.jobs, self.made, self.rng = None, [], 0, None
+        self.jobs, self.made, self.rng = [], 0, None
         self.verified, self.removed = set(), set()  # paths; names
         self.durations = dict.fromkeys(PHASES, 0.02)
         self.table = {phase: dict.fromkeys(COLUMNS, 0) for phase in (*PHASES, "recovery")}
@@ -197,22 +194,9 @@ class Run:
 
     def start_daemon(self):
         self.tell("a daemon starts")
-        self.daemon = start([self.stasis, "daemon", "start"], stdout=self.log, stderr=subprocess.STDOUT)
-        wait_for(lambda: self.run([self.stasis, "daemon", "status"]).returncode == 0, "for the daemon")
+        super().start_daemon()
 
-    @staticmethod
-    def run(command):
-        return subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                              timeout=PATIENCE, check=False, encoding="utf-8", errors="replace")
-
-    def command(self, *arguments):
-        """Must succeed. What it printed."""
-        result = self.run([self.stasis, *arguments])
-        if result.returncode != 0:
-            raise Failure(f"{' '.join(arguments)}: {result.stdout}{result.stderr}")
-        return result.stdout
-
-    def begin(self, phase, job, outcomes, *arguments, name=None):
+    def operate(self, phase, job, outcomes, *arguments, name=None):
         """Starts a command in the background."""
         with open(os.path.join(self.options.directory, f"out.{job.jid}"), "wb") as out:
             client = start([self.stasis, *arguments], stdout=out, stderr=subprocess.STDOUT)
@@ -223,7 +207,7 @@ class Run:
         with open(os.path.join(self.options.directory, f"out.{operation.job.jid}"), errors="replace") as out:
             return out.read()
 
-    def finish(self, operation):
+    def complete(self, operation):
         """Undisturbed: must succeed. The moments of the kills are drawn from the time that it takes."""
         while operation.client.poll() is None and time.monotonic() < operation.begin + PATIENCE:
             time.sleep(0.0005)
@@ -246,16 +230,17 @@ class Run:
             code = self.rng.randint(2, 100)
             job.tell_to_end(code)
             outcomes = [(None, None), ("exited", code)]
-        return self.begin("run", job, outcomes, "run", "process", "--jid", job.jid,
-                          *(["--attachable"] if job.attachable else []), "sh", "-c", SCRIPT, job.path)
+        return self.operate("run", job, outcomes, "run", "process", "--jid", job.jid,
+                            *(["--attachable"] if job.attachable else []), "sh", "-c", SCRIPT, job.path)
 
     def begin_dump(self, job, stop=False):
         self.made += 1
         name = f"{job.jid}-c{self.made}"
-        arguments = ["dump", "job", job.jid, "--name", name, "--compression", self.rng.choice(("none", "zstd", "lz4"))]
+        arguments = ["dump", "job", job.jid, "--name", name, "--compression", self.rng.choice(FORMATS)]
         if stop:
-            return self.begin("stop", job, [("running", None), ("checkpointed", None)], *arguments, "--stop", name=name)
-        return self.begin("dump", job, [("running", None)], *arguments, name=name)
+            return self.operate("stop", job, [("running", None), ("checkpointed", None)], *arguments, "--stop",
+                                name=name)
+        return self.operate("dump", job, [("running", None)], *arguments, name=name)
 
     def begin_stop(self, job):
         return self.begin_dump(job, True)
@@ -263,24 +248,25 @@ class Run:
     def begin_restore(self, job):
         job.forget_end()
         job.restores += 1
-        return self.begin("restore", job, [job.outcome(), ("running", None)], "restore", "job", job.jid)
+        return self.operate("restore", job, [job.outcome(), ("running", None)], "restore", "job", job.jid)
 
     def begin_attach(self, job, ends=None):
         code = self.rng.randint(2, 100)
         if ends is None:
             ends = self.rng.random() < 0.7
-        operation = self.begin("attach", job, [("exited", code)] if ends else [("running", None)], "attach", job.jid)
+        outcomes = [("exited", code)] if ends else [("running", None)]
+        operation = self.operate("attach", job, outcomes, "attach", job.jid)
         if ends:
             time.sleep(self.rng.uniform(0, 0.02))
             job.tell_to_end(code)
         return operation
 
     def begin_kill(self, job):
-        return self.begin("kill", job, [("running", None), ("exited", 128 + signal.SIGKILL)], "kill", job.jid)
+        return self.operate("kill", job, [("running", None), ("exited", 128 + signal.SIGKILL)], "kill", job.jid)
 
     def begin_delete(self, job):
         self.listed_checkpoints()
-        return self.begin("delete", job, [job.outcome(), (None, None)], "delete", job.jid)
+        return self.operate("delete", job, [job.outcome(), (None, None)], "delete", job.jid)
 
     # Jobs for them.
 
@@ -294,7 +280,7 @@ class Run:
     def new_job(self, attachable=None):
         while True:
             operation = self.begin_run(attachable)
-            self.finish(operation)
+            self.complete(operation)
             if operation.job.state == "running":
                 return operation.job
 
@@ -307,7 +293,7 @@ class Run:
         if phase == "delete":
             if not halted:
                 halted = [self.new_job()]
-                self.finish(self.begin_kill(halted[0]))
+                self.complete(self.begin_kill(halted[0]))
             return self.rng.choice(halted)
         if phase == "restore":
             with_checkpoint = {checkpoint["jid"] for checkpoint in self.listed_checkpoints()}
@@ -316,13 +302,13 @@ class Run:
                 return self.rng.choice(halted)
             job = self.rng.choice(alive) if alive else self.new_job()
             if self.rng.random() < 0.5:
-                self.finish(self.begin_dump(job))
+                self.complete(self.begin_dump(job))
                 if job.attachable and self.rng.random() < 0.5:
-                    self.finish(self.begin_attach(job, True))
+                    self.complete(self.begin_attach(job, True))
                 else:
-                    self.finish(self.begin_kill(job))
+                    self.complete(self.begin_kill(job))
             else:
-                self.finish(self.begin_stop(job))
+                self.complete(self.begin_stop(job))
             return job
         if phase == "attach":
             alive = [job for job in alive if job.attachable]
@@ -346,8 +332,8 @@ class Run:
         while len(self.jobs) > JOBS_MAX:
             job = self.rng.choice(self.jobs)
             if job.state == "running":
-                self.finish(self.begin_kill(job))
-            self.finish(self.begin_delete(job))
+                self.complete(self.begin_kill(job))
+            self.complete(self.begin_delete(job))
             self.trim()
 
     # What must hold.
@@ -576,8 +562,15 @@ class Run:
         row["done" if done else "undone"] += 1
 
     def iterate(self, number):
-        self.rng = random.Random(f"{self.options.seed}/{number}")
         phase = PHASES[number % len(PHASES)]
+        try:
+            self.strike_and_look(number, phase)
+        except (Failure, subprocess.TimeoutExpired) as failure:
+            raise Failure(f"{phase}:\n{failure}") from failure
+        self.struck += phase != "idle"
+
+    def strike_and_look(self, number, phase):
+        self.rng = random.Random(f"{self.options.seed}/{number}")
         phases = [] if phase == "idle" else [phase]
         if phases and self.rng.random() < 0.4:
             phases.append(self.rng.choice(PHASES[1:]))
@@ -612,13 +605,13 @@ class Run:
         self.check_counting()
         self.trim()
 
-    def undisturbed(self):
+    def begin(self):
         """How long does each operation take?"""
         self.rng = random.Random(f"{self.options.seed}/first")
         job = self.new_job(True)
         for phase in ("dump", "stop", "restore", "kill", "restore", "attach", "delete", "run"):
-            self.finish(self.begin_attach(job, True) if phase == "attach" else
-                        self.begin_phase(phase, None if phase == "run" else job))
+            self.complete(self.begin_attach(job, True) if phase == "attach" else
+                          self.begin_phase(phase, None if phase == "run" else job))
         self.trim()
 
     def kills(self):
@@ -626,22 +619,11 @@ class Run:
 
     struck = 0  # iterations with an operation
 
-    def loop(self):
-        end = time.monotonic() + self.options.seconds if self.options.seconds else None
-        self.start_daemon()
-        self.undisturbed()
-        for number in range(self.options.iterations):
-            if end and time.monotonic() > end:
-                break
-            try:
-                self.iterate(number)
-            except (Failure, subprocess.TimeoutExpired) as failure:
-                raise Failure(f"iteration {number}, {PHASES[number % len(PHASES)]}:\n{failure}") from failure
-            self.struck += PHASES[number % len(PHASES)] != "idle"
+    def finish(self):
         self.check_checkpoints(True)
         self.kill_daemon(True)
         self.start_daemon()
-        self.finish(self.begin_dump(self.new_job()))
+        self.complete(self.begin_dump(self.new_job()))
         self.settle({}, True)
 
     def clear(self):
@@ -658,37 +640,9 @@ class Run:
             print(f"{phase:10}" + "".join(f"  {row[column]:>8}" for column in COLUMNS))
         print(f"{self.kills()} kills", flush=True)
 
-
-def main():
-    parser = argparse.ArgumentParser(description="kill the daemon during operations on jobs")
-    parser.add_argument("--directory", required=True, help="the test's own, with the directories of stasis in it")
-    parser.add_argument("--seed", type=int, required=True)
-    parser.add_argument("--iterations", type=int, required=True)
-    parser.add_argument("--seconds", type=float, help="begin no iteration after so long")
-    parser.add_argument("--patience", type=float, default=PATIENCE, help="until all must be as it must be")
-    parser.add_argument("--all-phases", action="store_true", help="fail unless each phase was hit often")
-    options = parser.parse_args()
-    print(f"STASIS_SEED={options.seed}", flush=True)
-    if os.getpid() != 1:
-        sys.exit("job_kills.py must be PID 1 of namespaces of its own, see job_kills.bats")
-    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-
-    run = Run(options)
-    try:
-        run.loop()
-        failed = False
-    except Failure as failure:
-        run.explain(failure)
-        failed = True
-    finally:
-        run.clear()
-    run.show()
-    missed = [phase for phase, row in run.table.items() if row["at work"] < MINIMUM]
-    if missed and options.all_phases:
-        print("hit too seldom: " + ", ".join(missed))
-        failed = True
-    return 1 if failed else 0
+    def missed(self):
+        return [phase for phase, row in self.table.items() if row["at work"] < MINIMUM]
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(Run))

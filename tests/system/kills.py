@@ -18,14 +18,9 @@ at a random moment. After that
   - no process of stasis or CRIU is left, no zombie, no mount, no table of nftables;
   - no hidden file of an unfinished checkpoint and no work directory, after the next operation at the latest.
 
-It must be PID 1 of namespaces of its own (PIDs, mounts, networks): then every process that it sees is one of ours, and
-all end with it. Each iteration draws from a generator of its own, made of the seed and its number. Exit code 0 if all
-was well.
-
-Environment: STASIS, PROGRAMS, and the directories of stasis (STASIS_RUN_DIR …), all of them below --directory.
+How it is run, and what is printed: killing.py. Environment: PROGRAMS, besides.
 """
 
-import argparse
 import os
 import random
 import shutil
@@ -34,101 +29,17 @@ import subprocess
 import sys
 import time
 
+sys.dont_write_bytecode = True
+from killing import (Failure, Loop, PATIENCE, Process, is_alive, kill, list_directory, main,  # pylint: disable=C0413
+                     processes, reap_orphans, start, tail, wait_for)
+
+SUFFIXES = {"none": "", "zstd": ".tar.zst", "image": ".stasis"}  # of checkpoints, by format
 VICTIMS = ("worker", "hook", "daemon", "client", "interrupt")
 # Those that are there without the daemon.
 LOCAL_VICTIMS = ("hook", "client", "interrupt")
 OUTCOMES = ("too late", "target runs on", "runs on, checkpoint is whole", "ended, restored")
-PATIENCE = 30
 # A work directory that has no lock yet is left alone so long by those who clean up (src/engine/work_dir.c).
 UNLOCKED_GRACE = 12
-
-
-class Failure(Exception):
-    """Something is not as it must be."""
-
-
-def wait_for(condition, what, seconds=PATIENCE):
-    """Until condition() is true, reaping meanwhile. Returns its value."""
-    end = time.monotonic() + seconds
-    while True:
-        reap_orphans()
-        value = condition()
-        if value:
-            return value
-        if time.monotonic() > end:
-            raise Failure(f"waited in vain: {what}")
-        time.sleep(0.005)
-
-
-# Processes.
-
-children = {}  # by PID: those whose end somebody here asks for
-
-
-def start(command, **options):
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True, **options)
-    children[process.pid] = process
-    return process
-
-
-def reap_orphans():
-    """As PID 1 must; without taking the exit code of a child from its object."""
-    while True:
-        try:
-            ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        except ChildProcessError:
-            return
-        if ended is None:
-            return
-        if ended.si_pid in children:
-            children.pop(ended.si_pid).poll()
-        else:
-            os.waitpid(ended.si_pid, 0)
-
-
-class Process:
-    """What /proc tells about one."""
-
-    def __init__(self, pid):
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            head, _, rest = file.read().rpartition(b")")
-        fields = rest.split()
-        self.pid, self.name = pid, head.partition(b"(")[2].decode(errors="replace")
-        self.state, self.parent = fields[0].decode(), int(fields[1])
-        with open(f"/proc/{pid}/cmdline", "rb") as file:
-            self.arguments = file.read().split(b"\0")[:-1]
-
-    def __str__(self):
-        command = b" ".join(self.arguments).decode(errors="replace")
-        return f"{self.pid} ({self.name}, {self.state}, child of {self.parent}) {command}"
-
-
-def processes():
-    """All but this one."""
-    found = []
-    for name in os.listdir("/proc"):
-        if name.isdigit() and int(name) != os.getpid():
-            try:
-                found.append(Process(int(name)))
-            except (FileNotFoundError, ProcessLookupError):
-                pass
-    return found
-
-
-def kill(pid, number=signal.SIGKILL):
-    """Returns whether there was something to kill."""
-    try:
-        os.kill(pid, number)
-        return True
-    except ProcessLookupError:
-        return False
-
-
-def is_alive(pid):
-    try:
-        return Process(pid).state not in "ZX"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 # What must not grow.
@@ -144,13 +55,6 @@ def nft_tables():
 def mounts():
     with open("/proc/self/mountinfo") as file:
         return file.read()
-
-
-def list_directory(path):
-    try:
-        return sorted(os.listdir(path))
-    except FileNotFoundError:
-        return []
 
 
 class Target:
@@ -198,7 +102,7 @@ class Plan:
         self.mib = rng.randint(1, 40)
         self.new_target = rng.random() < 0.3
         self.stop = rng.random() < 0.5
-        self.format = rng.choice(("none", "zstd"))
+        self.format = rng.choice(tuple(SUFFIXES))
         self.local = rng.random() < 0.4 and self.victim in LOCAL_VICTIMS
         self.moment = rng.random()  # of the time that a dump takes
         self.hook_delay = rng.choice((0, 0, rng.uniform(0, 0.005), rng.uniform(0, 0.03)))
@@ -209,40 +113,26 @@ class Plan:
                 f"{', --stop' if self.stop else ''}{', --no-server' if self.local else ''}")
 
 
-class Run:
+class Run(Loop):
     """The loop and what it knows."""
 
+    description = "kill parts of stasis in the middle of dumps"
+
     def __init__(self, options):
-        self.options = options
-        self.stasis = os.environ["STASIS"]
+        super().__init__(options)
         self.checkpoints = os.path.join(options.directory, "ckpt")
         self.work = os.path.join(options.directory, "run", "w")
-        self.log = open(os.path.join(options.directory, "daemon.log"), "ab")
-        self.daemon = self.target = None
+        self.target = None
         self.targets = 0
         self.output = ""  # of the last dump
         self.table = {victim: dict.fromkeys(OUTCOMES, 0) for victim in VICTIMS}
         self.unlocked = {}  # work directories without a lock: when they were seen first
         self.mounts, self.tables = mounts(), nft_tables()
         self.duration = 0.0
-
-    def start_daemon(self):
-        self.daemon = start([self.stasis, "daemon", "start"], stdout=self.log, stderr=subprocess.STDOUT)
-
-        def answers():
-            return subprocess.run([self.stasis, "daemon", "status"], stdin=subprocess.DEVNULL,
-                                  stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False).returncode == 0
-        wait_for(answers, "for the daemon")
-
-    def command(self, *arguments):
-        """Must succeed."""
-        result = subprocess.run([self.stasis, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                stderr=subprocess.STDOUT, timeout=PATIENCE, check=False)
-        if result.returncode != 0:
-            raise Failure(f"{' '.join(arguments)}: {result.stdout.decode(errors='replace')}")
+        self.done = 0
 
     def path(self, plan, name):
-        return os.path.join(self.checkpoints, name + (".tar.zst" if plan.format == "zstd" else ""))
+        return os.path.join(self.checkpoints, name + SUFFIXES[plan.format])
 
     def dump(self, plan, name):
         """Starts it."""
@@ -265,7 +155,7 @@ class Run:
         for process in processes():
             if process.state in "ZX":
                 continue
-            if victim == "worker" and process.arguments[1:2] == [b"worker"] and process.parent == self.daemon.pid:
+            if victim == "worker" and self.is_worker(process):
                 return process.pid
             if victim == "hook" and process.name == "stasis-hook":
                 return process.pid
@@ -373,10 +263,10 @@ class Run:
         self.targets += 1
         self.target = Target(self.options.directory, self.targets, plan.mib)
 
-    def undisturbed(self):
+    def begin(self):
         """How long a dump takes: the moments of the kills are drawn from that time."""
         plan = Plan(self.options.seed, -1)
-        plan.mib, plan.format, plan.stop, plan.local, plan.new_target = 20, "zstd", False, False, True
+        plan.mib, plan.format, plan.stop, plan.local, plan.new_target = 20, "image", False, False, True
         self.prepare_target(plan)
         begin = time.monotonic()
         code = self.ended(self.dump(plan, "first"))
@@ -385,7 +275,15 @@ class Run:
             raise Failure("the first dump failed")
         os.unlink(self.path(plan, "first"))
 
-    def iterate(self, plan):
+    def iterate(self, number):
+        plan = Plan(self.options.seed, number)
+        try:
+            self.strike_and_look(plan)
+        except (Failure, subprocess.TimeoutExpired) as failure:
+            raise Failure(f"{plan}, target {self.target.pid} of {self.target.mib} MiB:\n{failure}") from failure
+        self.done += 1
+
+    def strike_and_look(self, plan):
         name = f"checkpoint{plan.number}"
         self.prepare_target(plan)
         client = self.dump(plan, name)
@@ -409,69 +307,28 @@ class Run:
         if list_directory(self.checkpoints):
             raise Failure(f"left: {list_directory(self.checkpoints)}")
 
-    def loop(self):
-        end = time.monotonic() + self.options.seconds if self.options.seconds else None
-        self.start_daemon()
-        self.undisturbed()
-        done = 0
-        for number in range(self.options.iterations):
-            if end and time.monotonic() > end:
-                break
-            plan = Plan(self.options.seed, number)
-            try:
-                self.iterate(plan)
-            except (Failure, subprocess.TimeoutExpired) as failure:
-                raise Failure(f"{plan}, target {self.target.pid} of {self.target.mib} MiB:\n{failure}") from failure
-            done += 1
+    def finish(self):
         # The last one may have left a work directory that was too young to be removed.
         if list_directory(self.work):
             self.unlocked = dict.fromkeys(self.unlocked, 0.0)
             wait_for(lambda: self.command("query", "process", str(self.daemon.pid), "--no-server") or
                      not list_directory(self.work), f"for the end of {list_directory(self.work)}")
-        return done
 
     def show(self):
         print(f"{'':10}" + "".join(f"  {outcome:>{len(outcome)}}" for outcome in OUTCOMES))
         for victim, row in self.table.items():
             print(f"{victim:10}" + "".join(f"  {row[outcome]:>{len(outcome)}}" for outcome in OUTCOMES))
+        print(f"{self.done} iterations")
+
+    def explain(self, failure):
+        print(f"{failure}\nthe command line said: {self.output}\nthe daemon said:\n{tail(self.log.name)}")
+
+    def missed(self):
+        return [victim for victim in VICTIMS if self.hits(victim) == 0]
 
     def hits(self, victim):
         return sum(self.table[victim].values()) - self.table[victim]["too late"]
 
 
-def tail(path, count=20):
-    with open(path, errors="replace") as file:
-        return "".join(file.readlines()[-count:])
-
-
-def main():
-    parser = argparse.ArgumentParser(description="kill parts of stasis in the middle of dumps")
-    parser.add_argument("--directory", required=True, help="the test's own, with the directories of stasis in it")
-    parser.add_argument("--seed", type=int, required=True)
-    parser.add_argument("--iterations", type=int, required=True)
-    parser.add_argument("--seconds", type=float, help="begin no iteration after so long")
-    parser.add_argument("--all-victims", action="store_true", help="fail unless each kind of victim was hit")
-    options = parser.parse_args()
-    print(f"SEED={options.seed}", flush=True)
-    if os.getpid() != 1:
-        sys.exit("kills.py must be PID 1 of namespaces of its own, see kills.bats")
-    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-
-    run = Run(options)
-    try:
-        done = run.loop()
-    except Failure as failure:
-        run.show()
-        print(f"{failure}\nthe command line said: {run.output}\nthe daemon said:\n{tail(run.log.name)}")
-        return 1
-    run.show()
-    print(f"{done} iterations")
-    missed = [victim for victim in VICTIMS if run.hits(victim) == 0]
-    if missed and options.all_victims:
-        print("never hit: " + ", ".join(missed))
-        return 1
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(Run))

@@ -10,7 +10,7 @@ load common
 
 setup() {
         start_test
-        export STASIS_CHECKPOINT_COMPRESSION=image STASIS_RESTORE_METHOD=gated
+        export STASIS_RESTORE_METHOD=gated
         seed=${STASIS_SEED:-$RANDOM}
         echo "STASIS_SEED=$seed"
 }
@@ -128,17 +128,59 @@ dump_and_end() {
         all_in
 }
 
+# family: the processes below the target, their threads, and which are dead.
+family() {
+        ps -L -o pid=,lwp= -p "$pid"
+        ps -L -o pid=,lwp= --ppid "$pid"
+        ps -o pid=,state= --ppid "$pid" | awk '$2 == "Z"'
+}
+
+# tell: what the two that live say of their memory.
+tell() {
+        rm -f "$T/parent" "$T/child"
+        # shellcheck disable=SC2046 # words
+        kill -USR1 "$pid" $(ps -o pid=,state= --ppid "$pid" | awk '$2 != "Z" { print $1 }')
+        wait_for "[ -s $T/parent ] && [ -s $T/child ]" 30 >&2
+        cat "$T/parent" "$T/child"
+}
+
 @test "a tree, threads, and a process that is dead come back as they were" {
         local method
-        target "$PROGRAMS/threads" "$T/threads"
-        wait_lines "$T/threads" 2
-        dump process "$pid" --no-server
-        end_target
+        cat >"$T/family.py" <<'END_OF_PROGRAM'
+import os, signal, sys, threading, time, zlib
+
+os.chdir(sys.argv[1])
+name, memory, shared = "parent", bytearray(os.urandom(12 << 20)), bytearray(8 << 20)
+
+def tell(*_):
+    with open(name + ".new", "w") as file:
+        file.write(f"{name} {threading.active_count()} {zlib.crc32(memory)} {zlib.crc32(shared)}\n")
+    os.rename(name + ".new", name)
+
+signal.signal(signal.SIGUSR1, tell)
+if os.fork() == 0:
+    name = "child"
+    memory[4 << 20:8 << 20] = os.urandom(4 << 20)
+elif os.fork() == 0:
+    os._exit(7)
+for _ in range(3):
+    threading.Thread(target=time.sleep, args=(10000,), daemon=True).start()
+open(name + ".ready", "w").close()
+while True:
+    signal.pause()
+END_OF_PROGRAM
+        target /usr/bin/python3 "$T/family.py" "$T"
+        wait_for "[ -e $T/parent.ready ] && [ -e $T/child.ready ] && ps -o state= --ppid $pid | grep -q Z"
+        family >"$T/family"
+        [ "$(lines "$T/family")" -eq 10 ] # four threads each, and one that is dead, twice
+        tell >"$T/told"
+        dump_and_end
         for method in "" --lazy; do
                 # shellcheck disable=SC2086
                 restore_no_server process --path "$checkpoint" $method
-                wait_lines "$T/threads" $(($(lines "$T/threads") + 3))
-                tail -1 "$T/threads" | grep -w 64
+                tell | diff "$T/told" -
+                family | diff "$T/family" -
+                all_in
                 end_target
         done
 }
@@ -277,6 +319,16 @@ break_page() {
         end_target
         run -1 "$STASIS" restore process --path "$checkpoint" --lazy --no-server
         [[ $output == *"format 'image'"* ]]
+        # --check says the same, with the same exit code; and of what can be done how.
+        run -1 "$STASIS" restore process --path "$checkpoint" --lazy --check --no-server
+        [[ $output == *"format 'image'"* ]]
+        run -0 "$STASIS" restore process --path "$checkpoint" --check --no-server
+        [[ $output == *"CRIU reads it"* ]]
+        "$STASIS" checkpoint export "$checkpoint" "$T/copy.stasis"
+        run -0 "$STASIS" restore process --path "$T/copy.stasis" --lazy --check --no-server
+        [[ $output == *"MiB are read while the process runs"* ]]
+        run -0 "$STASIS" restore process --path "$T/copy.stasis" --check --no-server
+        [[ $output == *"MiB are read before the process runs"* ]]
         run "$STASIS" serve-pages
         [ "$status" -ne 0 ]
         [[ $output == *"not by hand"* ]]

@@ -223,7 +223,7 @@ static void test_newer(void **state) {
         assert_refused(place->path, EPROTONOSUPPORT, "was written by a newer stasis: its layout is 1000");
         assert_int_equal(io_read_file(AT_FDCWD, place->path, 1 << 24, &after, &size), 0);
         assert_memory_equal(before, after, size);
-        run_sql(place->path, "PRAGMA user_version = 2");
+        run_sql(place->path, "PRAGMA user_version = 3");
         _cleanup_(db_closep) struct db *db = open_db(place->path);
         assert_true(db_job_exists(db, "job0"));
 }
@@ -239,6 +239,7 @@ static void test_older(void **state) {
         db_closep(&db);
         run_sql(place->path,
                 "ALTER TABLE checkpoints DROP COLUMN parent; ALTER TABLE checkpoints DROP COLUMN ancestors;"
+                "ALTER TABLE checkpoints DROP COLUMN deleting;"
                 "PRAGMA user_version = 1");
         db = open_db(place->path);
         assert_ok(db_checkpoint_get(db, "c", &got, err));
