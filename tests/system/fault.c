@@ -9,6 +9,8 @@
  *     STASIS_FAULT=recvmsg:5:pause      the call takes three seconds
  *     STASIS_FAULT=pread:9:hang         counts reads of at least 64 KiB; the call takes a minute
  *     STASIS_FAULT=read:0:slow          the 0th is every call; each takes 10 ms longer
+ *     STASIS_FAULT=disk:4:ENOSPC        the fourth call that may need room below the directory STASIS_FAULT_DISK, and
+ *                                       all after it
  *
  * Only a worker (its second argument is "worker") or any stasis with STASIS_FAULT_ANY=1 is hit. recvmsg counts the
  * messages that bring a descriptor, i.e. the files of the stream. "renameat2:1:after" kills after the call.
@@ -18,6 +20,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -36,6 +39,8 @@ static const struct {
 static char function[32], action[16]; /* function is empty: nothing is to fail */
 static unsigned nth;
 static atomic_uint calls;
+static const char *disk; /* NULL: none */
+static size_t disk_length;
 
 static bool is_worker(void) {
         char line[256];
@@ -57,11 +62,16 @@ __attribute__((constructor)) static void setup(void) {
                 return;
         if (sscanf(fault, "%31[^:]:%u:%15s", function, &nth, action) != 3)
                 function[0] = '\0';
+        disk = strcmp(function, "disk") == 0 ? getenv("STASIS_FAULT_DISK") : NULL;
+        disk_length = disk ? strlen(disk) : 0;
 }
 
 /** Counts a call. @return 0 to go on, 1 to go on and kill after it, or the errno to fail with */
 static int fault(const char *name) {
-        if (strcmp(function, name) != 0 || (nth != 0 && atomic_fetch_add(&calls, 1) + 1 != nth))
+        if (strcmp(function, name) != 0)
+                return 0;
+        unsigned call = nth == 0 ? 0 : atomic_fetch_add(&calls, 1) + 1;
+        if (call != nth && !(disk && call > nth)) /* what is full stays full */
                 return 0;
         if (strcmp(action, "kill") == 0)
                 raise(SIGKILL);
@@ -79,12 +89,36 @@ static int fault(const char *name) {
         return 0;
 }
 
+/** A call that may need room where a path is. @param name what else it counts as, NULL: nothing */
+static int fault_path(const char *name, const char *path) {
+        int number = name ? fault(name) : 0;
+        if (number != 0 || !disk || strncmp(path, disk, disk_length) != 0)
+                return number;
+        return path[disk_length] == '/' || path[disk_length] == '\0' ? fault("disk") : 0;
+}
+
+/** The same, where a file is that is open. */
+static int fault_fd(const char *name, int fd) {
+        char link[64], path[4096];
+        int saved = errno;
+        ssize_t n = -1;
+        if (disk) {
+                snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+                n = readlink(link, path, sizeof(path) - 1);
+        }
+        path[n < 0 ? 0 : n] = '\0';
+        errno = saved;
+        return fault_path(name, path);
+}
+
 #define REAL(type, name) __extension__(type) dlsym(RTLD_NEXT, name)
 
 /** Runs the real call unless it is to fail. */
-#define WRAP(name, call)                     \
+#define WRAP(name, call) WRAP_IF(fault(name), call)
+
+#define WRAP_IF(fault, call)                 \
         do {                                 \
-                int number = fault(name);    \
+                int number = (fault);        \
                 if (number > 0) {            \
                         errno = number;      \
                         return -1;           \
@@ -98,7 +132,7 @@ static int fault(const char *name) {
 int renameat2(int old_dir, const char *old_path, int new_dir, const char *new_path, unsigned flags) {
         int (*real)(int, const char *, int, const char *, unsigned) =
                 REAL(int (*)(int, const char *, int, const char *, unsigned), "renameat2");
-        WRAP("renameat2", real(old_dir, old_path, new_dir, new_path, flags));
+        WRAP_IF(fault_path("renameat2", new_path), real(old_dir, old_path, new_dir, new_path, flags));
 }
 
 int linkat(int old_dir, const char *old_path, int new_dir, const char *new_path, int flags) {
@@ -109,7 +143,7 @@ int linkat(int old_dir, const char *old_path, int new_dir, const char *new_path,
 
 int ftruncate(int fd, off_t length) {
         int (*real)(int, off_t) = REAL(int (*)(int, off_t), "ftruncate");
-        WRAP("ftruncate", real(fd, length));
+        WRAP_IF(fault_fd("ftruncate", fd), real(fd, length));
 }
 
 int futimens(int fd, const struct timespec times[2]) {
@@ -124,12 +158,41 @@ int unlinkat(int dir, const char *path, int flags) {
 
 int fsync(int fd) {
         int (*real)(int) = REAL(int (*)(int), "fsync");
-        WRAP("fsync", real(fd));
+        WRAP_IF(fault_fd("fsync", fd), real(fd));
 }
 
 ssize_t write(int fd, const void *buffer, size_t n) {
         ssize_t (*real)(int, const void *, size_t) = REAL(ssize_t(*)(int, const void *, size_t), "write");
-        WRAP("write", real(fd, buffer, n));
+        WRAP_IF(fault_fd("write", fd), real(fd, buffer, n));
+}
+
+ssize_t pwrite64(int fd, const void *buffer, size_t n, off64_t offset) {
+        ssize_t (*real)(int, const void *, size_t, off64_t) =
+                REAL(ssize_t(*)(int, const void *, size_t, off64_t), "pwrite64");
+        WRAP_IF(fault_fd("pwrite", fd), real(fd, buffer, n, offset));
+}
+
+int rename(const char *old_path, const char *new_path) {
+        int (*real)(const char *, const char *) = REAL(int (*)(const char *, const char *), "rename");
+        WRAP_IF(fault_path("rename", new_path), real(old_path, new_path));
+}
+
+int mkdir(const char *path, mode_t mode) {
+        int (*real)(const char *, mode_t) = REAL(int (*)(const char *, mode_t), "mkdir");
+        WRAP_IF(fault_path("mkdir", path), real(path, mode));
+}
+
+/* Of a path that is not relative to anything: so new files are opened. */
+int open64(const char *path, int flags, ...) {
+        int (*real)(const char *, int, ...) = REAL(int (*)(const char *, int, ...), "open64");
+        mode_t mode = 0;
+        bool creates = (flags & O_CREAT) || (flags & O_TMPFILE) == O_TMPFILE;
+        va_list arguments;
+        va_start(arguments, flags);
+        if (creates)
+                mode = va_arg(arguments, mode_t);
+        va_end(arguments);
+        WRAP_IF(creates ? fault_path("create", path) : 0, real(path, flags, mode));
 }
 
 ssize_t read(int fd, void *buffer, size_t n) {
@@ -153,7 +216,7 @@ ssize_t __pread64_chk(int fd, void *buffer, size_t n, off64_t offset, size_t siz
 ssize_t splice(int in, off_t *in_offset, int out, off_t *out_offset, size_t n, unsigned flags) {
         ssize_t (*real)(int, off_t *, int, off_t *, size_t, unsigned) =
                 REAL(ssize_t(*)(int, off_t *, int, off_t *, size_t, unsigned), "splice");
-        WRAP("splice", real(in, in_offset, out, out_offset, n, flags));
+        WRAP_IF(fault_fd("splice", out), real(in, in_offset, out, out_offset, n, flags));
 }
 
 /* Of whole pages: what is copied, not what is asked for to learn whether it is permitted. */
