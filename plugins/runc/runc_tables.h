@@ -90,7 +90,7 @@ static const struct st_dump_command runc_dump_command = {
 
 static const struct st_restore_command runc_restore_command = {
         .command = { RUNC_TYPE, NULL, "Restores a container of " RUNC_TYPE " from a checkpoint",
-                     "restore " RUNC_TYPE " --path /var/backups/web.tar.zst --id web --bundle /srv/web",
+                     "restore " RUNC_TYPE " --path /var/backups/web.stasis --id web --bundle /srv/web",
                      runc_restore_options },
         .fill = runc_fill_restore,
 };

@@ -44,7 +44,7 @@ static int run_verify(struct cli *cli, struct st_error **err) {
 const struct command command_checkpoint = {
         .path = "checkpoint",
         .summary = "Looks after checkpoints",
-        .examples = "checkpoint verify /backup/redis.tar.zst",
+        .examples = "checkpoint verify /backup/redis.stasis",
 };
 
 const struct command command_checkpoint_verify = {
@@ -53,7 +53,7 @@ const struct command command_checkpoint_verify = {
         .min_words = 1,
         .max_words = 1,
         .summary = "Reads a whole checkpoint and checks it against its checksums",
-        .examples = "checkpoint verify /backup/redis.tar.zst\ncheckpoint verify /backup/redis.tar.zst --json",
+        .examples = "checkpoint verify /backup/redis.stasis\ncheckpoint verify /backup/redis.stasis --json",
         .config = true,
         .run = run_verify,
 };

@@ -144,7 +144,7 @@ const struct command command_checkpoint_delete = {
         .min_words = 1,
         .max_words = SIZE_MAX,
         .summary = "Deletes checkpoints and their files; what others need of them is copied to these first",
-        .examples = "checkpoint delete 5f2c9b1e\ncheckpoint delete /backup/redis.stasis",
+        .examples = "checkpoint delete 5f2c9b1e\ncheckpoint delete /backup/redis-1.stasis /backup/redis-2.stasis",
         .config = true,
         .run = run_delete,
 };

@@ -20,6 +20,12 @@ const struct st_option conversion_options[] = {
           .type = ST_OPTION_INT,
           .value_name = "N",
           .help = "write a directory of N archives at the same time" },
+        { .flag = "image-codec",
+          .type = ST_OPTION_STRING,
+          .key = "Checkpoint.ImageCodec",
+          .value_name = "NAME",
+          .help = "how a checkpoint of the kind 'image' is compressed; one that is made of another stays as it is",
+          .choices = NATIVE_CODECS },
         ST_OPTION_END,
 };
 
@@ -53,18 +59,19 @@ static int convert(const struct cli *cli, const struct conversion *conversion, s
                 .format = conversion->format,
                 .streams = conversion->streams,
                 .podman = conversion->podman,
-                .codec = NATIVE_ZSTD,
                 .destination = conversion->destination,
                 .partial = partial,
                 .uid = geteuid(),
                 .gid = getegid(),
                 .cancel_fd = interrupt_fd(),
         };
-        int r;
+        int r = native_codec_from_text(st_arguments_string(cli->arguments, "Checkpoint.ImageCodec"), &options.codec,
+                                       err);
 
-        if (conversion->format == IMAGE_NATIVE && image_get_format(image) == IMAGE_NATIVE)
+        if (r >= 0 && conversion->format == IMAGE_NATIVE && image_get_format(image) == IMAGE_NATIVE)
                 return copy_native(conversion, err);
-        r = image_load(image, store, interrupt_fd(), err);
+        if (r >= 0)
+                r = image_load(image, store, interrupt_fd(), err);
         return r < 0 ? r : image_write(store, &options, err);
 }
 

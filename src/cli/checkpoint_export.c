@@ -82,8 +82,8 @@ const struct command command_checkpoint_export = {
         .min_words = 2,
         .max_words = 2,
         .summary = "Writes a checkpoint in another format; a directory is what plain criu restores",
-        .examples = "checkpoint export /backup/redis.tar.zst /tmp/redis\n"
-                    "checkpoint export /backup/redis.tar.zst /tmp/redis.tar.gz",
+        .examples = "checkpoint export /backup/redis.stasis /tmp/redis\n"
+                    "checkpoint export /backup/redis.stasis /tmp/redis.tar.gz",
         .options = (const struct st_option *const[]){ export_options, conversion_options, NULL },
         .config = true,
         .run = run_export,

@@ -16,6 +16,7 @@
 #include "cli/checkpoint_convert.h"
 #include "cli/cli.h"
 #include "cli/command.h"
+#include "engine/settings.h"
 
 static const struct st_option import_options[] = {
         { .flag = "dir",
@@ -43,8 +44,9 @@ static char *name_of(const char *path) {
         char *name = xstrdup(path_name(path));
 
         if (image_format_from_path(name, &format)) {
-                char *tar = strstr(name, ".tar");
-                *(tar && tar > name ? tar : strrchr(name, '.')) = '\0';
+                *strrchr(name, '.') = '\0';
+                if (text_ends_with(name, ".tar"))
+                        *strrchr(name, '.') = '\0';
         }
         return name;
 }
@@ -57,9 +59,12 @@ static int run_import(struct cli *cli, struct st_error **err) {
                                             ? xstrdup(st_arguments_string(arguments, "name"))
                                             : name_of(source);
         struct conversion conversion = { .verb = "import", .source = source };
+        const char *format = st_arguments_given(arguments, "compression")
+                                     ? st_arguments_string(arguments, "compression")
+                                     : settings_format(arguments, st_arguments_int(arguments, "streams"));
         int r;
 
-        r = image_format_from_text(st_arguments_string(arguments, "compression"), &conversion.format, err);
+        r = image_format_from_text(format, &conversion.format, err);
         if (r >= 0)
                 r = conversion_streams(cli, conversion.format, &conversion.streams, err);
         if (r < 0)

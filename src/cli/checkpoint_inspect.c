@@ -377,8 +377,8 @@ const struct command command_checkpoint_inspect = {
         .min_words = 1,
         .max_words = 1,
         .summary = "Shows what is in a checkpoint: processes, files, memory, sockets",
-        .examples = "checkpoint inspect /backup/redis.tar.zst\n"
-                    "checkpoint inspect /backup/redis.tar.zst -t fd --pid 42\n"
+        .examples = "checkpoint inspect /backup/redis.stasis\n"
+                    "checkpoint inspect /backup/redis.stasis -t fd --pid 42\n"
                     "checkpoint inspect /backup/redis -t sk --json",
         .options = (const struct st_option *const[]){ inspect_options, NULL },
         .config = true,

@@ -83,15 +83,16 @@ json_t *checkpoint_json(const Stasis__V1__CheckpointInfo *checkpoint) {
 }
 
 int checkpoint_print(Stasis__V1__CheckpointInfo *const *checkpoints, size_t n, struct st_error **err) {
-        static const char *const titles[] = { "ID", "TIME", "SIZE", "PATH", NULL };
+        static const char *const titles[] = { "ID", "TIME", "SIZE", "NEEDS", "PATH", NULL };
         _cleanup_(table_freep) struct table *table = table_new(titles);
 
         for (size_t i = 0; i < n; i++) {
                 const Stasis__V1__CheckpointInfo *checkpoint = checkpoints[i];
                 _cleanup_free_ char *time = job_time_text(checkpoint->time);
                 _cleanup_free_ char *size = checkpoint->missing ? xstrdup("missing") : text_from_size(checkpoint->size);
+                _cleanup_free_ char *needs = checkpoint->ancestors > 0 ? xasprintf("%u", checkpoint->ancestors) : NULL;
 
-                table_add(table, (const char *const[]){ checkpoint->id, time, size, checkpoint->path });
+                table_add(table, (const char *const[]){ checkpoint->id, time, size, needs ?: "-", checkpoint->path });
         }
         return table_print(table, false, err);
 }

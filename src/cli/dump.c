@@ -298,7 +298,9 @@ static int run_dump(struct cli *cli, struct st_error **err) {
 const struct command command_dump = {
         .path = "dump",
         .summary = "Saves what runs in a checkpoint; it runs on unless told to stop",
-        .examples = "dump process 42 --dir /var/backups\ndump job calm-otter",
+        .examples = "dump process 42 --dir /var/backups\n"
+                    "dump process 42 --dir /var/backups --parent /var/backups/web.stasis\n"
+                    "dump job calm-otter",
         .options = (const struct st_option *const[]){ settings_dump, dump_options, NULL },
         .config = true,
         .types = (const struct st_command *const[]){ &dump_process.command, &dump_job.command, NULL },

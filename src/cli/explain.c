@@ -389,7 +389,7 @@ const struct command command_explain = {
                    "with a checkpoint; exits with 1 when the log shows no failure that is known",
         .examples = "explain /var/log/stasis/dump-42-1.log\n"
                     "explain /run/containerd/io.containerd.runtime.v2.task/moby/ID/criu-dump.log --json\n"
-                    "explain /backup/web.tar.zst",
+                    "explain /backup/web.stasis",
         .options = (const struct st_option *const[]){ explain_options, NULL },
         .run = run_explain,
 };

@@ -16,6 +16,7 @@
 #include "engine/dump_grab.h"
 #include "engine/operation.h"
 #include "engine/request.h"
+#include "engine/settings.h"
 
 /* CRIU's own default, 1 MiB, is less than many an unlinked log. */
 #define GHOST_LIMIT_DEFAULT 10000000
@@ -31,6 +32,13 @@ static char *default_name(const Daemon__DumpReq *req) {
 
         return id ? xasprintf("dump-%s-%s-%lld", req->type, id, (long long)time(NULL))
                   : xasprintf("dump-%s-%lld", req->type, (long long)time(NULL));
+}
+
+/** In how many streams: as asked, or as configured; 0 means as many as is right, which is one file. */
+static int64_t asked_streams(const struct st_dump *dump) {
+        return dump->req->has_streams && dump->req->streams != 0
+                       ? dump->req->streams
+                       : st_arguments_int(st_operation_config(dump->operation), "Checkpoint.Streams");
 }
 
 /** CRIU.ManageCgroups as the enum of criu_opts. */
@@ -61,7 +69,7 @@ int dump_defaults(struct st_dump *dump, struct st_dump_next *next, struct st_err
         int r;
 
         default_string(&dump->req->dir, st_arguments_string(config, "Checkpoint.Dir"));
-        default_string(&dump->req->compression, st_arguments_string(config, "Checkpoint.Compression"));
+        default_string(&dump->req->compression, settings_format(config, asked_streams(dump)));
         default_string(&dump->req->imagecodec, st_arguments_string(config, "Checkpoint.ImageCodec"));
         default_string(&dump->req->capture, st_arguments_string(config, "Checkpoint.Capture"));
         if (isempty(dump->req->name)) {
@@ -98,12 +106,9 @@ int dump_defaults(struct st_dump *dump, struct st_dump_next *next, struct st_err
         return st_dump_proceed(next, dump, err);
 }
 
-/** In how many streams: as asked, or as configured; 0 means as many as is right, which is one file. */
 static int choose_streams(struct st_dump *dump, struct st_error **err) {
         struct dump_context *context = dump_context(dump);
-        int64_t streams = dump->req->has_streams && dump->req->streams != 0
-                                  ? dump->req->streams
-                                  : st_arguments_int(st_operation_config(dump->operation), "Checkpoint.Streams");
+        int64_t streams = asked_streams(dump);
 
         if (streams < 0 || streams > IMAGE_STREAMS_MAX)
                 return st_error_set(err, EINVAL, "a checkpoint can be in 1 to %d streams, not in %lld",

@@ -55,9 +55,10 @@ const struct st_option settings_dump[] = {
         { .flag = "compression",
           .type = ST_OPTION_STRING,
           .key = "Checkpoint.Compression",
-          .fallback = "zstd",
+          .fallback = "image",
           .value_name = "NAME",
-          .help = "how the checkpoint is stored: 'none' is a directory of CRIU's images, all others are a tar archive",
+          .help = "how the checkpoint is stored: 'image' is the native image, 'none' a directory of CRIU's images, all "
+                  "others are a tar archive",
           .choices = IMAGE_FORMATS },
         { .flag = "image-codec",
           .type = ST_OPTION_STRING,
@@ -79,7 +80,8 @@ const struct st_option settings_dump[] = {
           .key = "Checkpoint.Streams",
           .fallback = "0",
           .value_name = "N",
-          .help = "write an archive as a directory of N archives at the same time; 0: one file" },
+          .help = "write a directory of N archives at the same time, by zstd when no other format is named; 0: one "
+                  "file" },
         { .flag = "files",
           .type = ST_OPTION_STRING,
           .key = "Checkpoint.Files",
@@ -291,6 +293,12 @@ bool settings_prefers_socket(const struct st_arguments *config) {
                     arguments_origin(config, row) > ORIGIN_FILE)
                         return !settings_is_tcp(config);
         return !settings_is_tcp(config) || access(settings_socket_path(config), W_OK) == 0;
+}
+
+const char *settings_format(const struct st_arguments *config, int64_t streams) {
+        const char *name = st_arguments_string(config, "Checkpoint.Compression");
+
+        return streams > 1 && streq(name, image_format_name(IMAGE_NATIVE)) ? image_format_name(IMAGE_ZSTD) : name;
 }
 
 int settings_from_json(const char *json, struct st_arguments **ret, struct st_error **err) {

@@ -4,6 +4,7 @@
 /* The configuration of stasis: ONE table of keys (settings.c), some of which are flags too. */
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include <stasis/option.h>
 
@@ -42,6 +43,12 @@ const char *settings_socket_path(const struct st_arguments *config);
  * configuration runs: its socket is there. A flag or variable that names Protocol or Address is obeyed.
  */
 bool settings_prefers_socket(const struct st_arguments *config);
+
+/**
+ * The name of the format of a checkpoint for which none was asked: as configured; but of several streams, which a
+ * native image does not have, zstd. Owned by the arguments or static.
+ */
+const char *settings_format(const struct st_arguments *config, int64_t streams);
 
 /** The configuration from the JSON of arguments_to_json(), as a worker gets it. */
 int settings_from_json(const char *json, struct st_arguments **ret, struct st_error **err);

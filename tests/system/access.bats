@@ -83,11 +83,11 @@ grpc() {
         fails "no permission" ordinary -- "$T/stasis" daemon status
         fails "no permission" ordinary -- "$T/stasis" dump process "$pid" --dir "$T/open"
         ordinary "$gid" -- "$T/stasis" dump process "$pid" --dir "$T/open" --name theirs
-        [ "$(stat -c '%u %g %a' "$T/open/theirs.tar.zst")" = "65534 65534 600" ]
+        [ "$(stat -c '%u %g %a' "$T/open/theirs.stasis")" = "65534 65534 600" ]
         logged "dump .* of process $pid: done in [0-9.]+ ms, for user 65534, group 65534, process [0-9]+ \(stasis\)"
         kill -9 "$pid"
         wait_gone "$pid"
-        ordinary "$gid" -- "$T/stasis" restore process --path "$T/open/theirs.tar.zst" --pid-file "$T/pid"
+        ordinary "$gid" -- "$T/stasis" restore process --path "$T/open/theirs.stasis" --pid-file "$T/pid"
         [ "$(stat -c %u "$T/pid")" = 65534 ]
         goes_on
 }
@@ -119,12 +119,12 @@ grpc() {
         start_tls_daemon
         counter
         remote ops dump process "$pid" --dir "$T/ckpt" --name far
-        [ -e "$T/ckpt/far.tar.zst" ]
+        [ -e "$T/ckpt/far.stasis" ]
         logged "dump .* of process $pid: done in .* ms, for CN ops at 127.0.0.1:[0-9]+"
         [ "$(remote ops query process "$pid" --json | jq -r '.[0].PID // .[0].pid // .PID' | head -n 1)" = "$pid" ]
         kill -9 "$pid"
         wait_gone "$pid"
-        remote ops restore process --path "$T/ckpt/far.tar.zst"
+        remote ops restore process --path "$T/ckpt/far.stasis"
         goes_on
         dump process "$pid" --name near
         "$STASIS" daemon status
@@ -291,7 +291,7 @@ grpc() {
         grpc ops query "$pid"
         [ "$(jq -r '.response.States[0].PID' <<<"$reply")" = "$pid" ]
         grpc ops dump "$pid" "$T/ckpt" one
-        [ -e "$T/ckpt/one.tar.zst" ]
+        [ -e "$T/ckpt/one.stasis" ]
         run ! grpc ops health no.such.Service
         grpc ops health no.such.Service || true
         [ "$(jq -r .code <<<"$reply")" = NOT_FOUND ]

@@ -8,10 +8,7 @@
 bats_require_minimum_version 1.5.0
 load common
 
-setup() {
-        start_test
-        export STASIS_CHECKPOINT_COMPRESSION=image
-}
+setup() { start_test; }
 teardown() {
         kill_job
         end_test
@@ -92,6 +89,7 @@ restores() {
         [ $(($(size "${paths[1]}") * 100)) -lt $(($(size "${paths[0]}") * 15)) ]
         [ "$(known | jq -r '.[1].parent')" = "${paths[0]}" ]
         [ "$(known | jq -c '[.[].ancestors]')" = '[2,1,0]' ]
+        [ "$("$STASIS" checkpoints j | awk '{ print $(NF - 1) }' | xargs)" = "NEEDS 2 1 -" ]
         "$STASIS" checkpoint inspect "${paths[2]}" --json |
                 jq -e --arg a "${paths[1]}" --arg b "${paths[0]}" '.parent == $a and .chain == [$a, $b]'
 
@@ -145,6 +143,20 @@ restores() {
         save --name f
         [ "$(known | jq -c '.[0] | [.parent, .ancestors]')" = '[null,0]' ]
         grep -q 'made without a parent' "$T/daemon.log"
+}
+
+@test "a checkpoint in another directory refers to none here, the next one there to that" {
+        start_daemon
+        run_job 4
+        save
+        save --dir "$T/disk"
+        [ "$(known | jq -c '.[0] | [.parent, .ancestors]')" = '[null,0]' ]
+        save --dir "$T/disk/../disk/"
+        [ "$(known | jq -r '.[0].parent')" = "${paths[1]}" ]
+        save
+        [ "$(known | jq -r '.[0].parent')" = "${paths[0]}" ]
+        rm -r "$T/ckpt"
+        restores 2
 }
 
 @test "Checkpoint.Parents=never" {

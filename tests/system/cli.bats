@@ -49,7 +49,7 @@ commands() {
                 path="$T/a b/n $way"
                 # shellcheck disable=SC2086
                 "$STASIS" dump process "$pid" $way --dir "$T/a b" --name "n $way" >"$T/both" 2>&1 3>&-
-                [[ "$way" == *none ]] || path+=.tar.zst
+                [[ "$way" == *none ]] || path+=.stasis
                 [ -e "$path" ]
                 [ "$(tail -n 1 "$T/both")" = "dumped process $pid to $path" ] || { cat "$T/both"; return 1; }
                 [ "$(tail -c 1 "$T/both" | od -An -c | tr -d ' ')" = '\n' ]
@@ -59,16 +59,18 @@ commands() {
 @test "the default name has type, PID and time; --name, --dir and --compression decide the path" {
         sleeper
         dump process "$pid" --no-server
-        [[ "${checkpoint#"$T/ckpt/"}" =~ ^dump-process-$pid-[0-9TZ:.-]+\.tar\.zst$ ]]
+        [[ "${checkpoint#"$T/ckpt/"}" =~ ^dump-process-$pid-[0-9TZ:.-]+\.stasis$ ]]
         dump process "$pid" --no-server --dir "$T/new/directory" --name one
-        [ "$checkpoint" = "$T/new/directory/one.tar.zst" ]
+        [ "$checkpoint" = "$T/new/directory/one.stasis" ]
         dump process "$pid" --no-server -d "$T/new" --name two --compression none
         [ "$checkpoint" = "$T/new/two" ] && [ -d "$checkpoint" ]
+        dump process "$pid" --no-server -d "$T/new" --name two --compression zstd
+        [ "$checkpoint" = "$T/new/two.tar.zst" ]
         # Relative: to where the command line stands, not the daemon.
         start_daemon
         cd "$T/new"
         dump process "$pid" --dir here/too --name three
-        [ "$checkpoint" = "$T/new/here/too/three.tar.zst" ]
+        [ "$checkpoint" = "$T/new/here/too/three.stasis" ]
         # A checkpoint holds a process's secrets.
         [ "$(stat -c %a "$checkpoint")" = 600 ] && [ "$(stat -c %a "$T/new/two")" = 700 ]
 }
@@ -78,7 +80,7 @@ commands() {
         for _ in {1..5}; do
                 dump process "$pid" --no-server
         done
-        [ "$(find "$T/ckpt" -name "dump-process-$pid-*.tar.zst" | wc -l)" = 5 ]
+        [ "$(find "$T/ckpt" -name "dump-process-$pid-*.stasis" | wc -l)" = 5 ]
 }
 
 @test "--result-file: the path after success, and nothing after a failure" {
@@ -216,7 +218,7 @@ commands() {
                 stasis 0 $words --json
                 jq -e . <<<"$output" >/dev/null || { echo "$words: $output"; return 1; }
         done
-        [ "$(jq -r .path <<<"$output")" = "$T/ckpt/2.tar.zst" ]
+        [ "$(jq -r .path <<<"$output")" = "$T/ckpt/2.stasis" ]
         [ "$(jq .pid <<<"$output")" = "$pid" ]
 
         stasis 1 query process 4194300 --json
@@ -244,7 +246,7 @@ commands() {
                 # shellcheck disable=SC2086
                 stasis 0 $words
         done
-        [ "$(echo "$T"/d/*)" = "$T/d/after.tar.zst $T/d/before.tar.zst $T/d/between.tar.zst $T/d/glued.tar.zst" ]
+        [ "$(echo "$T"/d/*)" = "$T/d/after.stasis $T/d/before.stasis $T/d/between.stasis $T/d/glued.stasis" ]
         # false is no, and the last one counts.
         stasis 0 --json --json=false version
         [[ "$output" == "stasis "* ]]
@@ -392,10 +394,10 @@ on_terminal() {
         on_terminal "$STASIS dump process $pid --name a"
         grep -q $'\r\e\[K.*\[[#-]*\] *[0-9]*%' "$T/terminal" || { cat -v "$T/terminal"; return 1; }
         # It is gone at the end: the last line is the path.
-        sed '/^Script done/d' "$T/terminal" | tr -d '\r' | grep . | tail -n 1 | grep -q "dumped process $pid to $T/ckpt/a.tar.zst\$"
+        sed '/^Script done/d' "$T/terminal" | tr -d '\r' | grep . | tail -n 1 | grep -q "dumped process $pid to $T/ckpt/a.stasis\$"
         rm -r "$T/ckpt"
         "$STASIS" dump process "$pid" --name b >"$T/both" 2>&1 3>&-
-        [ "$(cat "$T/both")" = "dumped process $pid to $T/ckpt/b.tar.zst" ]
+        [ "$(cat "$T/both")" = "dumped process $pid to $T/ckpt/b.stasis" ]
 }
 
 @test "--profiling: a table on stderr; --profiling-path: JSON; neither unless asked for" {
@@ -419,9 +421,10 @@ on_terminal() {
 
 @test "checkpoint verify: 0 for a whole one, 1 and the reason for a damaged one" {
         sleeper
-        dump process "$pid" --no-server --name archive
+        dump process "$pid" --no-server --name image
+        dump process "$pid" --no-server --name archive --compression zstd
         dump process "$pid" --no-server --name directory --compression none
-        for checkpoint in "$T/ckpt/archive.tar.zst" "$T/ckpt/directory"; do
+        for checkpoint in "$T/ckpt/image.stasis" "$T/ckpt/archive.tar.zst" "$T/ckpt/directory"; do
                 stasis 0 checkpoint verify "$checkpoint"
                 [[ "$output" == *"$checkpoint"* ]] && [ -z "$stderr" ]
                 stasis 0 checkpoint verify "$checkpoint" --json
@@ -430,7 +433,8 @@ on_terminal() {
         file=$(find "$T/ckpt/directory" -name 'pages-*.img' | head -n 1)
         printf x | dd of="$file" bs=1 seek=5000 conv=notrunc status=none
         head -c 5000 "$T/ckpt/archive.tar.zst" >"$T/ckpt/cut.tar.zst"
-        for checkpoint in "$T/ckpt/directory" "$T/ckpt/cut.tar.zst" "$T/ckpt/none"; do
+        head -c 5000 "$T/ckpt/image.stasis" >"$T/ckpt/cut.stasis"
+        for checkpoint in "$T/ckpt/directory" "$T/ckpt/cut.tar.zst" "$T/ckpt/cut.stasis" "$T/ckpt/none"; do
                 stasis 1 checkpoint verify "$checkpoint"
                 [ -z "$output" ]
                 [[ "$stderr" == "stasis: error: "*"$checkpoint"* ]] || { echo "$stderr"; return 1; }

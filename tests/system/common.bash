@@ -139,6 +139,13 @@ dump() {
         [ -e "$checkpoint" ]
 }
 
+# saved NAME: prints a file of the $checkpoint.
+saved() {
+        rm -rf "$T/saved"
+        "$STASIS" checkpoint export "$checkpoint" "$T/saved" >/dev/null
+        cat "$T/saved/$1"
+}
+
 restore() {
         "$STASIS" restore "$@" >"$T/restore.out" 2>"$T/restore.err" 3>&- ||
                 { cat "$T/restore.out" "$T/restore.err" >&2; return 1; }

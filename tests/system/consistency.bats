@@ -39,15 +39,14 @@ consistent() {
 
 # dump_and_look TIMES: dumps the target as it runs, ends it, restores it and asks it, so many times.
 dump_and_look() {
-        local i format
+        local i format formats=(image none zstd)
         target "$PROGRAMS/generations" "$MIB" "$T/answer"
         # It waits for the signal before it starts its threads.
         wait_for "[ \"\$(ls /proc/$pid/task | wc -l)\" = 3 ]"
         consistent
         load_machine
         for ((i = 1; i <= $1; i++)); do
-                format=none
-                [ $((i % 2)) = 1 ] || format=zstd
+                format=${formats[i % 3]}
                 dump process "$pid" --name "copy$i" --compression "$format"
                 consistent || { echo "dump $i has damaged the target"; return 1; }
                 kill -9 "$pid"

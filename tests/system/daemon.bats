@@ -262,7 +262,7 @@ time.sleep(30)' "$T/sock" >/dev/null 2>&1 3>&- &
                 exec 7<"$T/environ" 8>"$T/eight"
                 trap '' USR1 HUP
                 ulimit -n 333
-                SECRET_OF_THE_CLIENT=1 "$STASIS" restore process --path "$T/ckpt/one.tar.zst" 3>&-
+                SECRET_OF_THE_CLIENT=1 "$STASIS" restore process --path "$T/ckpt/one.stasis" 3>&-
         )
         snapshot >"$T/snapshot2"
         diff -u "$T/snapshot" "$T/snapshot2"
@@ -341,7 +341,7 @@ time.sleep(30)' "$T/sock" >/dev/null 2>&1 3>&- &
         chmod 755 "$T/program/stasis"
         dump process "$pid" --name replaced --stop
         wait_gone "$pid"
-        restore process --path "$T/ckpt/replaced.tar.zst"
+        restore process --path "$T/ckpt/replaced.stasis"
         goes_on
 }
 
@@ -375,7 +375,7 @@ time.sleep(30)' "$T/sock" >/dev/null 2>&1 3>&- &
         start_daemon
         [ -n "$(ls -A "$T/run/w")" ]
         wait "$dumper" || { cat "$T/out"; return 1; }
-        [ -e "$T/ckpt/local.tar.zst" ]
+        [ -e "$T/ckpt/local.stasis" ]
 }
 
 @test "restored processes survive the daemon's stop, and the next one knows them" {

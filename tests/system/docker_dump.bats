@@ -174,7 +174,7 @@ saved_count() {
         echo "$stderr"
         [[ "$stderr" == *"TCP"*"established"* ]]
         [ "$(status talks)" = running ]
-        [ ! -e "$T/ckpt/bad.tar.zst" ]
+        [ ! -e "$T/ckpt/bad.stasis" ]
         nothing_in_engine talks
         run --separate-stderr ! "$STASIS" dump docker talks --no-server --tcp-established=false --name bad --fast 3>&-
         [[ "$stderr" == *"TCP"*"established"* ]]
@@ -195,7 +195,7 @@ saved_count() {
         for i in {1..10}; do
                 wait "${pids[i - 1]}" || { cat "$T/ten$i"; return 1; }
                 docker_goes_on "ten$i"
-                [ -s "$T/ckpt/ten$i.tar.zst" ]
+                [ -s "$T/ckpt/ten$i.stasis" ]
         done
         nothing_in_engine ten1
         pids=()
@@ -283,11 +283,11 @@ busy() {
                 wait_for '[ "$(status prey)" != paused ]'
                 if [ "$(status prey)" = exited ]; then
                         [ "$stop" ]
-                        "$STASIS" restore docker --path "$T/ckpt/prey.tar.zst" >"$T/restore.out" 2>&1 3>&-
+                        "$STASIS" restore docker --path "$T/ckpt/prey.stasis" >"$T/restore.out" 2>&1 3>&-
                         pid=$(docker_get prey .State.Pid)
                 fi
-                [ ! -e "$T/ckpt/prey.tar.zst" ] || "$STASIS" checkpoint verify "$T/ckpt/prey.tar.zst" 3>&-
-                rm -f "$T/ckpt/prey.tar.zst"
+                [ ! -e "$T/ckpt/prey.stasis" ] || "$STASIS" checkpoint verify "$T/ckpt/prey.stasis" 3>&-
+                rm -f "$T/ckpt/prey.stasis"
                 docker_goes_on prey
                 grep -q " 01 " "/proc/$pid/net/tcp"
                 [[ "$(nsenter --target "$pid" --net nft list ruleset 2>/dev/null)" != *@(stasis|CRIU)* ]]
@@ -323,7 +323,7 @@ busy() {
         wait_for '[ -n "$(find "$T/ckpt" -name docker.json)" ]'
         docker_api DELETE "/containers/gone?force=1"
         wait "$client" || { cat "$T/dump.out" >&2; return 1; }
-        "$STASIS" checkpoint verify "$T/ckpt/gone.tar.zst"
+        "$STASIS" checkpoint verify "$T/ckpt/gone.stasis"
 }
 
 @test "unfreeze gives back its network to a container that a killed dump has silenced" {

@@ -284,8 +284,8 @@ nothing_placed() {
                 wait_for '[ "$(docker_get cache .State.Status)" != paused ]' 20
                 if [ "$(docker_get cache .State.Status)" = exited ]; then
                         [[ $moment = @(silenced|never) ]]
-                        "$STASIS" checkpoint verify "$T/ckpt/$moment.tar.zst" >/dev/null 3>&-
-                        restore docker --path "$T/ckpt/$moment.tar.zst"
+                        "$STASIS" checkpoint verify "$T/ckpt/$moment.stasis" >/dev/null 3>&-
+                        restore docker --path "$T/ckpt/$moment.stasis"
                 fi
                 answer "get key" value
                 answer "strlen key:19999" 500
@@ -293,7 +293,7 @@ nothing_placed() {
                 tables=$(nsenter --target "$(docker_get cache .State.Pid)" --net nft list ruleset 2>/dev/null)
                 [[ "$tables" != *@(stasis|CRIU|drop)* ]] || { echo "$tables" >&2; return 1; }
                 wait_for 'host | diff "$T/host" -'
-                rm -rf "$T/ckpt/$moment.tar.zst"
+                rm -rf "$T/ckpt/$moment.stasis"
                 wait_for '[ -z "$(find "$T/ckpt" -mindepth 1)" ]'
                 wait_for nothing_placed
         done

@@ -147,7 +147,7 @@ END
         mount -t tmpfs -o size=8m tmpfs "$T/small"
         mounted=$T/small
         start_daemon
-        for way in "" "--compression none" --stop "--stop --compression none" --no-server; do
+        for way in "" "--compression none" --stop "--stop --compression none" "--stop --compression zstd" --no-server; do
                 # shellcheck disable=SC2086
                 fails '[Nn]o space' "$STASIS" dump process "$pid" --dir "$T/small" $way
                 [[ "$output" != *"CRIU could not"* ]] # it is not to blame
@@ -229,13 +229,17 @@ each_no_server() {
 
 @test "truncated checkpoints are refused before a process runs" {
         counter
+        dump process "$pid" --no-server --compression zstd
+        archive=$checkpoint
         dump process "$pid" --no-server --stop
         wait_gone "$pid"
-        size=$(stat -c %s "$checkpoint")
-        for cut in 0 1 100 $((size / 2)) $((size - 1)); do
-                head -c "$cut" "$checkpoint" >"$T/cut.tar.zst"
-                fails 'checkpoint|damaged' "$STASIS" restore process --no-server --path "$T/cut.tar.zst"
-                [ ! -e "/proc/$pid" ]
+        for whole in "$archive" "$checkpoint"; do
+                size=$(stat -c %s "$whole")
+                for cut in 0 1 100 $((size / 2)) $((size - 1)); do
+                        head -c "$cut" "$whole" >"$T/cut-${whole##*/}"
+                        fails 'checkpoint|damaged' "$STASIS" restore process --no-server --path "$T/cut-${whole##*/}"
+                        [ ! -e "/proc/$pid" ]
+                done
         done
         restore_no_server process --path "$checkpoint"
         goes_on
@@ -274,11 +278,12 @@ content() { zstd -dcq "$1" 2>/dev/null | tar -xO 2>/dev/null; }
         RANDOM=${SEED:=$$}
         echo "SEED=$SEED"
         dump process "$pid" --no-server --name dir --compression none
-        dump process "$pid" --no-server --stop
+        dump process "$pid" --no-server --name image
+        dump process "$pid" --no-server --stop --compression zstd
         wait_gone "$pid"
         before=$(lines "$T/count")
         # Of what makes a checkpoint known as one, a bit may be the flipped one.
-        damaged="$T/flipped(\.tar\.zst)? is damaged: |not a checkpoint: $T/flipped"
+        damaged="$T/flipped(\.tar\.zst|\.stasis)? is damaged: |not a checkpoint: $T/flipped"
         for ((i = 0; i < ${STASIS_STRESS:+100} + 8; i++)); do
                 cp "$checkpoint" "$T/flipped.tar.zst"
                 size=$(stat -c %s "$checkpoint")
@@ -286,6 +291,11 @@ content() { zstd -dcq "$1" 2>/dev/null | tar -xO 2>/dev/null; }
                 fails "$damaged" "$STASIS" checkpoint verify "$T/flipped.tar.zst"
                 cmp -s <(content "$checkpoint") <(content "$T/flipped.tar.zst") ||
                         fails "$damaged" "$STASIS" restore process --no-server --path "$T/flipped.tar.zst"
+
+                cp "$T/ckpt/image.stasis" "$T/flipped.stasis"
+                flip "$T/flipped.stasis" $(((RANDOM * 32768 + RANDOM) % $(stat -c %s "$T/flipped.stasis"))) $((RANDOM % 8))
+                fails "$damaged" "$STASIS" checkpoint verify "$T/flipped.stasis"
+                fails "$damaged" "$STASIS" restore process --no-server --path "$T/flipped.stasis"
 
                 rm -rf "$T/flipped"
                 cp -a "$T/ckpt/dir" "$T/flipped"
@@ -327,8 +337,8 @@ content() { zstd -dcq "$1" 2>/dev/null | tar -xO 2>/dev/null; }
                 sleep 0.5
                 kill -INT "$dumper"
                 wait "$dumper" || { cat "$T/out"; return 1; }
-                [ "$(awk 'END { print $NF }' "$T/out")" = "$T/ckpt/late$way.tar.zst" ]
-                "$STASIS" checkpoint verify "$T/ckpt/late$way.tar.zst"
+                [ "$(awk 'END { print $NF }' "$T/out")" = "$T/ckpt/late$way.stasis" ]
+                "$STASIS" checkpoint verify "$T/ckpt/late$way.stasis"
                 stop_daemon
                 if [ -z "$way" ]; then goes_on; else wait_gone "$pid"; fi
         done
@@ -409,7 +419,8 @@ kill_point() { # kill_point POINT [--stop]
 @test "a write error at each point of a commit: the target lives, nothing is left" {
         counter
         for point in fsync:1:EIO fsync:2:EIO renameat2:1:EIO renameat2:1:ENOSPC; do
-                for way in --no-server "--no-server --stop" "--no-server --stop --compression none"; do
+                for way in --no-server "--no-server --stop" "--no-server --stop --compression none" \
+                        "--no-server --stop --compression zstd"; do
                         # shellcheck disable=SC2086
                         fails 'error|space' env "${faulty[@]}" STASIS_FAULT="$point" STASIS_FAULT_ANY=1 \
                                 "$STASIS" dump process "$pid" $way

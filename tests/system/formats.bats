@@ -94,12 +94,41 @@ unpacks() {
         counter
         run -1 --separate-stderr "$STASIS" dump process "$pid" --no-server --compression none --streams 2
         [[ $stderr == *"format none cannot be in several streams"* ]]
+        run -1 --separate-stderr "$STASIS" dump process "$pid" --no-server --compression image --streams 2
+        [[ $stderr == *"format image cannot be in several streams"*"all cores"* ]]
         run -1 --separate-stderr "$STASIS" dump process "$pid" --no-server --streams 1000
         [[ $stderr == *"1 to 64 streams"* ]]
         STASIS_CHECKPOINT_STREAMS=2 dump process "$pid" --no-server --compression gzip --name two
         [ -d "$T/ckpt/two" ]
         rm -r "$T/ckpt/two"
         nothing_left
+        goes_on
+}
+
+@test "several streams of which no format was named are of zstd: by flag, by configuration, through the daemon, imported" {
+        counter
+        dump process "$pid" --no-server --streams 2 --name flag
+        STASIS_CHECKPOINT_STREAMS=2 dump process "$pid" --no-server --name variable
+        start_daemon STASIS_CHECKPOINT_STREAMS=2
+        dump process "$pid" --name daemon
+        "$STASIS" manage process "$pid" --jid j
+        dump job j --name job
+        "$STASIS" checkpoint import "$T/ckpt/flag" --name imported --streams 2
+        "$STASIS" checkpoint import "$T/ckpt/flag" --name one
+        for checkpoint in "$T"/ckpt/{flag,variable,daemon,job,imported}; do
+                [ "$(ls "$checkpoint")" = "$(printf 'img-%d.tar.zst\n' 0 1)" ]
+                "$STASIS" checkpoint verify "$checkpoint"
+        done
+        "$STASIS" checkpoint verify "$T/ckpt/one.stasis"
+        # Named like what they are made of.
+        mv "$T/ckpt/one.stasis" "$T/one.tardy.stasis"
+        "$STASIS" checkpoint export "$T/one.tardy.stasis" "$T/one.tardy.tar.lz4"
+        "$STASIS" checkpoint import "$T/one.tardy.tar.lz4" --image-codec lz4
+        mv "$T/ckpt/one.tardy.stasis" "$T/lz4.stasis"
+        "$STASIS" checkpoint import "$T/one.tardy.stasis"
+        "$STASIS" checkpoint verify "$T/ckpt/one.tardy.stasis"
+        [ "$(stat -c %s "$T/lz4.stasis")" -gt "$(stat -c %s "$T/ckpt/one.tardy.stasis")" ]
+        [ "$("$STASIS" checkpoints j --json | jq -r '.[0] | [.format, .path] | @tsv')" = "zstd	$T/ckpt/job" ]
         goes_on
 }
 

@@ -115,7 +115,7 @@ refused() {
 
 restored() { # restored NAME: from the checkpoint of that name
         wait_gone "$pid"
-        restore_no_server process --path "$T/ckpt/$1.tar.zst"
+        restore_no_server process --path "$T/ckpt/$1.stasis"
 }
 
 by_signals() {
@@ -128,7 +128,7 @@ by_signals() {
         grep -q 'frozen already' "$T/freeze.err"
         [ "$(stat -c %a "$T/run/frozen/"*.json)" = 600 ]
 
-        dump process "$pid" --name kept --compression zstd "$@"
+        dump process "$pid" --name kept "$@"
         [ "$(state_of "$pid")" = T ]
         stands
         unfreeze "$@"
@@ -136,7 +136,7 @@ by_signals() {
         [ "$(records)" = 0 ]
 
         freeze "$@"
-        dump process "$pid" --stop --name stopped --compression zstd "$@"
+        dump process "$pid" --stop --name stopped "$@"
         wait_gone "$pid"
         [ "$(records)" = 0 ]
         restored stopped
@@ -161,7 +161,7 @@ by_cgroup() {
         freeze
         grep -q 'frozen already' "$T/freeze.err"
 
-        dump process "$pid" --name kept --compression zstd
+        dump process "$pid" --name kept
         wait_for "frozen $cgroup" 2
         stands
 
@@ -175,7 +175,7 @@ by_cgroup() {
         [ "$(records)" = 0 ]
 
         freeze
-        dump process "$pid" --stop --name stopped --compression zstd
+        dump process "$pid" --stop --name stopped
         wait_gone "$pid"
         [ "$(records)" = 0 ]
         restored stopped
@@ -240,7 +240,7 @@ frozen_around() {
 
         freeze --no-server
         grep -q "by the cgroup $outer" "$T/freeze.err"
-        dump process "$pid" --no-server --name nested --compression zstd
+        dump process "$pid" --no-server --name nested
         frozen_itself "$outer"
         frozen_itself "$inner"
         stands
@@ -316,7 +316,7 @@ frozen_around() {
         [ "$(state_of "$inner_pid")" = T ]
 
         freeze --no-server
-        dump process "$pid" --no-server --stop --name partly --compression zstd
+        dump process "$pid" --no-server --stop --name partly
         restored partly
         wait_lines "$T/count" $(($(lines "$T/count") + 3))
         [ "$(state_of "$inner_pid")" = T ]
@@ -332,7 +332,7 @@ frozen_around() {
         freeze --no-server
         grep -q 'stopped already, not by stasis\|by signals; others' "$T/freeze.err"
         unfreeze --no-server || true # its sleep may have been ours
-        dump process "$pid" --no-server --stop --name stopped --compression zstd
+        dump process "$pid" --no-server --stop --name stopped
         restored stopped
         wait_for "[ \$(state_of $pid) = T ]"
         stands
@@ -340,9 +340,9 @@ frozen_around() {
         goes_on
 
         freeze --no-server
-        dump process "$pid" --no-server --stop --name ours --compression zstd
+        dump process "$pid" --no-server --stop --name ours
         wait_gone "$pid"
-        restore_no_server process --path "$T/ckpt/ours.tar.zst" --leave-stopped
+        restore_no_server process --path "$T/ckpt/ours.stasis" --leave-stopped
         wait_for "[ \$(state_of $pid) = T ]"
         stands
 }
@@ -408,12 +408,12 @@ frozen_around() {
         counter
         start_slow_daemon
         freeze
-        "$STASIS" dump process "$pid" --name slow --compression zstd >"$T/dump.out" 2>&1 3>&- &
+        "$STASIS" dump process "$pid" --name slow >"$T/dump.out" 2>&1 3>&- &
         background=$!
         wait_for "$STASIS daemon status --json | grep -q dump"
         wait_for "grep -q TracerPid:[[:space:]]*[1-9] /proc/$pid/status"
         unfreeze
-        [ -e "$T/ckpt/slow.tar.zst" ]
+        [ -e "$T/ckpt/slow.stasis" ]
         goes_on
         wait "$background"
         background=""

@@ -30,13 +30,13 @@ idle() {
         [ "$(field '.response.States[0].PID')" = "$pid" ]
         [[ "$(field '.response.States[0].Cmdline')" == sh* ]]
         grpc dump "$pid" "$T/ckpt" one
-        [ "$(field '.response.Paths[0]')" = "$T/ckpt/one.tar.zst" ]
+        [ "$(field '.response.Paths[0]')" = "$T/ckpt/one.stasis" ]
         [ "$(field '.response.State.PID')" = "$pid" ]
         [ "$(field '.trailers | index("stasis-profile-bin") != null')" = true ]
         goes_on
         grpc dump "$pid" "$T/ckpt" two none
         [ -d "$T/ckpt/two" ]
-        for path in one.tar.zst two; do
+        for path in one.stasis two; do
                 kill -9 "$pid"
                 wait_gone "$pid"
                 before=$(lines "$T/count")
@@ -56,7 +56,7 @@ idle() {
         grpc unimplemented
         grpc statuses "$pid" "$T/ckpt" here || { field .different; return 1; }
         [ "$(field .checked)" -gt 20 ]
-        [ "$(ls -A "$T/ckpt")" = here.tar.zst ]
+        [ "$(ls -A "$T/ckpt")" = here.stasis ]
         goes_on
         grpc health
 }
@@ -126,7 +126,7 @@ time.sleep(1000)' "$T/dir" $'li\nne\xff\xc3'
         [[ "$(field '.response.States[0].Cmdline')" == *li*ne* ]]
         grpc dump "$pid" "$T/ckpt" odd
         # The error names the process that has the PID.
-        run grpc restore "$T/ckpt/odd.tar.zst"
+        run grpc restore "$T/ckpt/odd.stasis"
         [ "$status" -eq 1 ]
         [[ "$output" == *ALREADY_EXISTS*"PID $pid is taken"* ]]
 }

@@ -360,7 +360,7 @@ def statuses(client, arguments):
         ),
         "restore: the PID is taken": (
             code.ALREADY_EXISTS,
-            lambda: call.Restore(daemon.RestoreReq(Type="process", Path=f"{directory}/{name}.tar.zst"), timeout=30),
+            lambda: call.Restore(daemon.RestoreReq(Type="process", Path=f"{directory}/{name}.stasis"), timeout=30),
         ),
         "query: no such PID": (
             code.NOT_FOUND,

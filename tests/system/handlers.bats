@@ -69,7 +69,7 @@ nothing_hidden() {
 @test "round trips in every format, in one stream and in several, through the daemon" {
         start_daemon
         counter
-        for format in none tar gzip lz4 zlib zstd zstd:3; do
+        for format in none tar gzip lz4 zlib zstd image zstd:3; do
                 streams=()
                 [[ "$format" != *:* ]] || streams=(--streams "${format#*:}")
                 dump box "$pid" --compression "${format%:*}" "${streams[@]}" --name "c-$format" --stop
@@ -79,7 +79,7 @@ nothing_hidden() {
                 restore box --path "$checkpoint"
                 goes_on
         done
-        [ "$(find "$T/ckpt" -mindepth 1 -maxdepth 1 | wc -l)" -eq 7 ]
+        [ "$(find "$T/ckpt" -mindepth 1 -maxdepth 1 | wc -l)" -eq 8 ]
         nothing_hidden
         # Somebody of ours is its parent.
         [ "$(cat "/proc/$(ps -o ppid= -p "$pid" | tr -d ' ')/comm")" = stasis-supervis ]
@@ -162,8 +162,8 @@ nothing_hidden() {
         dump box "$pid" --compression none --name none --stop
         group_gone "$pid"
         none=$checkpoint
-        "$STASIS" checkpoint export "$none" --format zstd --output "$T/ckpt/z.tar.zst" >/dev/null 2>&1 ||
-                cp -a "$none" "$T/ckpt/copy"
+        "$STASIS" checkpoint export "$none" "$T/z.tar.zst"
+        "$STASIS" checkpoint export "$none" "$T/z.stasis"
         for file in box.data stasis.json pages-1.img; do
                 cp -a "$none" "$T/damaged"
                 printf 'X' | dd of="$T/damaged/$file" bs=1 seek=30 conv=notrunc status=none
@@ -172,9 +172,8 @@ nothing_hidden() {
                 refused restore box --path "$T/damaged" --no-server
                 rm -r "$T/damaged"
         done
-        for archive in "$T"/ckpt/*.tar.zst; do
-                [ -e "$archive" ] || continue
-                printf 'X' | dd of="$archive" bs=1 seek=50000 conv=notrunc status=none
+        for archive in "$T/z.tar.zst" "$T/z.stasis"; do
+                printf 'XXXX' | dd of="$archive" bs=1 seek=$(($(stat -c %s "$archive") / 2)) conv=notrunc status=none
                 refused restore box --path "$archive"
         done
         [ ! -e "/proc/$pid" ]
@@ -329,8 +328,8 @@ thawed_after() {
                 grep -q "killed by SIGKILL in plugin box" "$T/out"
                 if [ "$fault" = hang-after-commit ]; then
                         # What is there is whole, and the target was not ended.
-                        "$STASIS" checkpoint verify "$T/ckpt/c.tar.zst" >/dev/null
-                        rm "$T/ckpt/c.tar.zst"
+                        "$STASIS" checkpoint verify "$T/ckpt/c.stasis" >/dev/null
+                        rm "$T/ckpt/c.stasis"
                 fi
                 thawed_after
         done
@@ -408,7 +407,7 @@ thawed_after() {
 @test "after the commit: a failure keeps what may be the only copy, and says so" {
         start_daemon
         counter
-        for format in none zstd; do
+        for format in none zstd image; do
                 refused dump box "$pid" --stop --compression "$format" --name "c-$format" --box-fault fail-after-commit
                 [[ "$output" == *"the checkpoint $T/ckpt/c-$format"*"is complete and kept, but"*"the engine could not end it"* ]]
                 "$STASIS" checkpoint verify "$T/ckpt/c-$format"* >/dev/null
@@ -428,7 +427,7 @@ thawed_after() {
         [[ "$output" == *"no space left on $T/small"* ]]
         [ -z "$(ls -A "$T/small")" ]
         goes_on
-        for format in none lz4; do
+        for format in none lz4 image; do
                 refused dump box "$pid" --dir "$T/small" --compression "$format" --stop --box-fault huge
                 [[ "$output" == *"No space left on device"* ]]
                 [ -z "$(ls -A "$T/small")" ]

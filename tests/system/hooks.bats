@@ -37,7 +37,7 @@ told() { awk -v hook="$1" -v name="$2" '/^== /{ on = $2 == hook } on && index($0
         grep -q "^== pre /$" "$T/ran"
         [ "$(told pre STASIS_HOOK) $(told post STASIS_HOOK)" = "pre-dump post-dump" ]
         [ "$(told pre STASIS_PID) $(told pre STASIS_TYPE)" = "$pid process" ]
-        [ "$(told pre STASIS_CHECKPOINT)" = "$T/ckpt/n.tar.zst" ]
+        [ "$(told pre STASIS_CHECKPOINT)" = "$T/ckpt/n.stasis" ]
         [ -z "$(told pre STASIS_RESULT)" ]
         [ "$(told post STASIS_RESULT)" = success ]
         [ -z "$(told post SECRET)$(told post STASIS_ADDRESS)$(told post HOME)" ]

@@ -117,7 +117,7 @@ tells_summary() {
 
 @test "processes, files, sockets and memory of a process, from every format, as they were" {
         objects
-        for format in none zstd; do
+        for format in none zstd image; do
                 dump process "$pid" --no-server --compression "$format" --name "$format"
                 tells_processes "$checkpoint"
                 tells_files "$checkpoint"
@@ -129,10 +129,10 @@ tells_summary() {
 
 @test "the text says the same as the JSON" {
         objects
-        dump process "$pid" --no-server --compression zstd
+        dump process "$pid" --no-server
         inspect "$checkpoint"
         [[ $output == *"pid:             $pid"* ]]
-        [[ $output == *"format:          zstd"* ]]
+        [[ $output == *"format:          image"* ]]
         [[ $output == *"flags:           --tcp-established"* ]]
         [[ $output == *"memory:          5."*" MiB"* ]]
         inspect "$checkpoint" -t ps
@@ -165,12 +165,12 @@ tells_summary() {
 
 @test "an ordinary user inspects what he can read; what he cannot read is denied" {
         counter
-        dump process "$pid" --no-server --compression zstd --name mine
-        cp "$checkpoint" "$T/his.tar.zst"
+        dump process "$pid" --no-server --name mine
+        cp "$checkpoint" "$T/his.stasis"
         chmod 755 "$T"
-        chmod 444 "$T/his.tar.zst"
+        chmod 444 "$T/his.stasis"
         user=(setpriv --reuid=65534 --regid=65534 --clear-groups env -u STASIS_CONFIG_DIR HOME=/nonexistent)
-        run -0 "${user[@]}" "$STASIS" checkpoint inspect "$T/his.tar.zst" -t ps
+        run -0 "${user[@]}" "$STASIS" checkpoint inspect "$T/his.stasis" -t ps
         [[ $output == *"$pid"* ]]
         chmod 755 "$T/ckpt"
         run -1 "${user[@]}" "$STASIS" checkpoint inspect "$checkpoint"
@@ -227,6 +227,9 @@ fails() {
 
         head -c 2000 "$checkpoint" >"$T/cut.tar.zst"
         fails "is damaged" "$T/cut.tar.zst"
+        dump process "$pid" --no-server --name image
+        head -c 2000 "$checkpoint" >"$T/cut.stasis"
+        fails "is damaged" "$T/cut.stasis"
 
         # In a directory the manifest finds what was changed, and without it the images themselves.
         printf '\377' | dd of="$directory/pstree.img" bs=1 seek=9 conv=notrunc status=none

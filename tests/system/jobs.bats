@@ -103,8 +103,8 @@ EOF
         [ "$(field '.jobs[0].State.IsRunning')" = true ]
         [[ "$(field '.jobs[0].State.Status')" =~ ^(sleep|running)$ ]]
         [ "$(field '.jobs[0].Log')" = "$T_count" ]
-        [ "$(field '.jobs[0].Checkpoint.Path')" = "$T/ckpt/one.tar.zst" ]
-        [ "$(field '.jobs[0].Checkpoint.Size')" = "$(stat -c %s "$T/ckpt/one.tar.zst")" ]
+        [ "$(field '.jobs[0].Checkpoint.Path')" = "$T/ckpt/one.stasis" ]
+        [ "$(field '.jobs[0].Checkpoint.Size')" = "$(stat -c %s "$T/ckpt/one.stasis")" ]
         # Milliseconds.
         [ $(($(date +%s) - $(field '.jobs[0].Checkpoint.Time') / 1000)) -lt 60 ]
         [ "$(field '.jobs[0].Checkpoints')" = 1 ]
@@ -118,7 +118,7 @@ EOF
         becomes second exited
         grpc delete second
         [[ "$(field '.response.Messages[0]')" == *"its checkpoint is kept"* ]]
-        [ -e "$T/ckpt/one.tar.zst" ]
+        [ -e "$T/ckpt/one.stasis" ]
         grpc jobs
         [ "$(field '.jobs | length')" = 1 ]
 }
@@ -147,7 +147,7 @@ EOF
         wait_lines "$T_count" "$((before + 3))"
         [ "$(head -n "$((before + 2))" "$T_count" | sort -n | uniq -d)" = "" ]
         "$STASIS" kill one
-        rm "$T/ckpt/new.tar.zst"
+        rm "$T/ckpt/new.stasis"
         restore job one
         job_goes_on
         "$STASIS" kill one
@@ -229,7 +229,7 @@ db.commit()
 EOF
         start_daemon
         becomes one checkpointed
-        [[ "$(of one .checkpoint.path)" == */two.tar.zst ]]
+        [[ "$(of one .checkpoint.path)" == */two.stasis ]]
         stop_daemon
         python3 - "$T/stasis.db" <<'EOF'
 import sqlite3, sys
@@ -237,10 +237,10 @@ db = sqlite3.connect(sys.argv[1])
 db.execute("UPDATE checkpoints SET ready = 0 WHERE path LIKE '%two%'")
 db.commit()
 EOF
-        truncate -s 1000 "$T/ckpt/two.tar.zst"
+        truncate -s 1000 "$T/ckpt/two.stasis"
         start_daemon
         wait_for "grep -q 'what it left is no checkpoint' $T/daemon.log"
-        [[ "$(of one .checkpoint.path)" == */one.tar.zst ]]
+        [[ "$(of one .checkpoint.path)" == */one.stasis ]]
 }
 
 @test "a job that was being started when the daemon died, and never ran, is forgotten" {
@@ -367,7 +367,7 @@ EOF
         kill -INT "$second"
         wait "$second" && return 1
         grep -q "cancelled: job one goes on running" "$T/second" || { cat "$T/second"; return 1; }
-        [ ! -e "$T/ckpt/second.tar.zst" ]
+        [ ! -e "$T/ckpt/second.stasis" ]
         wait "$first" || { cat "$T/first"; return 1; }
         [ "$("$STASIS" checkpoints one --json | jq '[.. | objects | select(.path?)] | length')" = 1 ]
         job_goes_on
@@ -417,7 +417,7 @@ EOF
         mount -o remount,rw "$T/ckpt"
         failed=$status said=$output still=$(of one .checkpoint.id)
         "$STASIS" checkpoint delete "$id" >/dev/null
-        wait_for "[ \"\$(ls -A $T/ckpt)\" = file.tar.zst ]"
+        wait_for "[ \"\$(ls -A $T/ckpt)\" = file.stasis ]"
         last=$(of one .checkpoint.path)
         "$STASIS" checkpoint delete "$(of one .checkpoint.id)" >/dev/null
         wait_for "[ -z \"\$(ls -A $T/ckpt)\" ]"
@@ -426,7 +426,7 @@ EOF
         [ "$failed" -eq 1 ]
         [[ "$said" == *"cannot remove $T/ckpt/dir: Read-only"* ]]
         [ "$still" = "$id" ]
-        [[ "$last" == */file.tar.zst ]]
+        [[ "$last" == */file.stasis ]]
         [ "$none" = null ]
         job_goes_on
 }

@@ -248,8 +248,8 @@ STEPS
         local id
         id=$("$STASIS" checkpoints j --json | jq -r '.[0].id')
         run "$STASIS" job checkpoint list j
-        [[ ${lines[0]} =~ ^ID\ +TIME\ +SIZE\ +PATH$ ]]
-        [[ ${lines[1]} == "$id "*" $checkpoint" ]]
+        [[ ${lines[0]} =~ ^ID\ +TIME\ +SIZE\ +NEEDS\ +PATH$ ]]
+        [[ ${lines[1]} == "$id "*"  -  "*" $checkpoint" ]]
         [ "$("$STASIS" checkpoint verify "$id")" = "verified $checkpoint" ]
         "$STASIS" checkpoint inspect "$id" -t ps | grep -q sh
         "$STASIS" checkpoint export "$id" "$T/copy.tar"

@@ -21,7 +21,7 @@ end_target() {
 
 # dump_image ARGUMENT…: dumps the target, ends it; sets $checkpoint.
 dump_image() {
-        dump process "$pid" --no-server --compression image "$@"
+        dump process "$pid" --no-server "$@"
         [[ $checkpoint == *.stasis ]]
         end_target
 }
@@ -90,7 +90,7 @@ while True:
 @test "many pages, most of them not equal, go through the daemon and back" {
         start_daemon
         ticker 80
-        dump process "$pid" --compression image --name big --stop
+        dump process "$pid" --name big --stop
         wait_gone "$pid"
         [ "$checkpoint" = "$T/ckpt/big.stasis" ]
         "$STASIS" checkpoint verify "$checkpoint"
@@ -118,7 +118,7 @@ while True:
         "$STASIS" checkpoint import "$from" --name back --compression zstd
         "$STASIS" checkpoint export "$T/ckpt/back.tar.zst" "$T/last" --compression none
         diff -r -x stasis.manifest "$T/plain" "$T/last"
-        "$STASIS" checkpoint import "$T/last" --name native --compression image
+        "$STASIS" checkpoint import "$T/last" --name native
         read_image "$T/ckpt/native.stasis"
         restore_no_server process --path "$T/ckpt/native.stasis"
         goes_on

@@ -99,7 +99,7 @@ small_disk() {
         [ -e "$T/sum.result.stasis-tail-20260101T000000Z" ]
 
         # What somebody asked for is nobody else's to remove.
-        [ -e "$T/ckpt/mine.tar.zst" ]
+        [ -e "$T/ckpt/mine.stasis" ]
         wait_for "[ \$(find $T/ckpt -mindepth 1 -maxdepth 1 | wc -l) -le 4 ]"
         "$STASIS" checkpoints sum --json >"$T/list"
         [ "$(jq length "$T/list")" = "$(files)" ]
@@ -375,7 +375,7 @@ metric() { awk -v name="$1" '{ value = $NF; sub(/ [^ ]*$/, "") } $0 == name { pr
         [ "$(metric 'stasis_operations_total{operation="run",type="process",result="ok"}')" = 1 ]
         [ "$(metric 'stasis_operation_duration_seconds_count{operation="dump",type="process"}')" = 2 ]
         [ "$(metric 'stasis_frozen_seconds_count{type="process"}')" = 1 ]
-        [ "$(metric 'stasis_checkpoint_bytes_total{type="process"}')" = "$(stat -c %s "$T/ckpt/one.tar.zst")" ]
+        [ "$(metric 'stasis_checkpoint_bytes_total{type="process"}')" = "$(stat -c %s "$T/ckpt/one.stasis")" ]
         [ "$(metric 'stasis_jobs{state="running"}')" = 1 ]
         [ "$(metric stasis_operations_running)" = 0 ]
         [ "$(metric stasis_resident_memory_bytes)" -gt 1000000 ]

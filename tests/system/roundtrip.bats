@@ -93,10 +93,10 @@ tree() {
         awk '$2 != 2 * $1 { exit 1 }' "$T/count"
 }
 
-# no_rules CHECKPOINT: its dump has left no table of CRIU's, which is called by the run's ID. Others' may be there.
+# The dump of the checkpoint has left no table of CRIU's, which is called by the run's ID. Others' may be there.
 no_rules() {
         local id
-        id=$(tar -xOf "$1" inventory.img | grep -aoE '[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}')
+        id=$(saved inventory.img | grep -aoE '[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}')
         [ -n "$id" ]
         ! nft list tables | grep -q "CRIU-${id:0:13}"
 }
@@ -147,9 +147,9 @@ redis() {
 @test "a process without connections leaves no network rules, not even while it is away" {
         target sleep 1000
         roundtrip no-server
-        no_rules "$checkpoint"
+        no_rules
         dump process "$pid" --stop --no-server --name away
-        no_rules "$checkpoint"
+        no_rules
 }
 
 @test "a process that holds file locks, with no option" {

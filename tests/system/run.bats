@@ -118,8 +118,7 @@ cannot_run() {
         wait_lines "$T/terminal" 2
         dump process "$pid" --no-server --stop
         wait "$host"
-        tar -xOf "$checkpoint" stasis.json | jq -e '.terminals | length == 1'
-        tar -xOf "$checkpoint" stasis.json | jq -e '.criu.shell_job != true'
+        [ "$(saved stasis.json | jq -c '[(.terminals | length), .criu.shell_job != true]')" = '[1,true]' ]
 
         # On a terminal of its own, whose foreground program it is.
         restore_no_server process --path "$checkpoint"
@@ -178,7 +177,7 @@ cannot_run() {
         targets+=("$pid")
         grep -q "/stasis-jobs/$jid@[0-9a-f]*\$" "/proc/$pid/cgroup" || skip "no cgroups that may be written to"
         dump job "$jid" --stop
-        tar -xOf "$checkpoint" stasis.json | jq -e '.criu.manage_cgroups_mode == "IGNORE"'
+        [ "$(saved stasis.json | jq -r .criu.manage_cgroups_mode)" = IGNORE ]
         restore job "$jid"
         alive "$pid"
         grep -q "/stasis-jobs/$jid@[0-9a-f]*\$" "/proc/$pid/cgroup"

@@ -291,7 +291,7 @@ for n in range(100000):
         [[ "$(runc_do exec c1 ip link show lo)" == *LOOPBACK,UP* ]]
         # CRIU waits for the commit before it ends it: when that fails, here because the name is taken meanwhile, it goes on.
         pid=$(runc_do state c1 | jq .pid)
-        printf '#!/bin/sh\ntouch %s/ckpt/taken.tar.zst\n' "$T" >"$T/hook"
+        printf '#!/bin/sh\ntouch %s/ckpt/taken.stasis\n' "$T" >"$T/hook"
         chmod 755 "$T/hook"
         run "$STASIS" dump runc c1 "${root[@]}" --name taken --stop --hook "pre-dump=$T/hook" 3>&-
         [ "$status" -ne 0 ]

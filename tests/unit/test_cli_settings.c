@@ -62,7 +62,7 @@ static void has_defaults(void **state) {
         assert_string_equal(st_arguments_string(config, "Address"), "/run/stasis.sock");
         assert_string_equal(st_arguments_string(config, "Protocol"), "unix");
         assert_string_equal(st_arguments_string(config, "Checkpoint.Dir"), "/var/lib/stasis/checkpoints");
-        assert_string_equal(st_arguments_string(config, "Checkpoint.Compression"), "zstd");
+        assert_string_equal(st_arguments_string(config, "Checkpoint.Compression"), "image");
         assert_true(st_arguments_bool(config, "CRIU.LeaveRunning"));
         assert_int_equal(st_arguments_int(config, "CRIU.LogLevel"), 4);
         assert_string_equal(st_arguments_string(config, "CRIU.ManageCgroups"), "auto");
@@ -91,6 +91,24 @@ static void file_then_environment_then_flag(void **state) {
         assert_int_equal(arguments_parse(config, ARGV("--dir=/flag", "--address", "/flag"), SIZE_MAX, NULL), 0);
         assert_string_equal(st_arguments_string(config, "Checkpoint.Dir"), "/flag");
         assert_string_equal(st_arguments_string(config, "Address"), "/flag");
+}
+
+/** Several streams are archives: an image that is only configured gives way to them. */
+static void chooses_a_format(void **state) {
+        _cleanup_(arguments_freep) struct st_arguments *fresh = load();
+
+        (void)state;
+        assert_string_equal(settings_format(fresh, 0), "image");
+        assert_string_equal(settings_format(fresh, 1), "image");
+        assert_string_equal(settings_format(fresh, 2), "zstd");
+        write_config("{ \"Checkpoint\": { \"Compression\": \"none\" } }");
+        _cleanup_(arguments_freep) struct st_arguments *directories = load();
+        write_config("{ \"Checkpoint\": { \"Compression\": \"gzip\" } }");
+        _cleanup_(arguments_freep) struct st_arguments *archives = load();
+        write_config(NULL);
+        assert_string_equal(settings_format(directories, 0), "none");
+        assert_string_equal(settings_format(directories, 2), "none");
+        assert_string_equal(settings_format(archives, 2), "gzip");
 }
 
 static void refuses_what_it_does_not_know(void **state) {
@@ -196,13 +214,10 @@ static int remove_directory(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(has_defaults),
-                cmocka_unit_test(file_then_environment_then_flag),
-                cmocka_unit_test(refuses_what_it_does_not_know),
-                cmocka_unit_test(finds_its_directory),
-                cmocka_unit_test(goes_to_a_worker_and_back),
-                cmocka_unit_test(rows_are_complete),
-                cmocka_unit_test(writes_a_file),
+                cmocka_unit_test(has_defaults),        cmocka_unit_test(file_then_environment_then_flag),
+                cmocka_unit_test(chooses_a_format),    cmocka_unit_test(refuses_what_it_does_not_know),
+                cmocka_unit_test(finds_its_directory), cmocka_unit_test(goes_to_a_worker_and_back),
+                cmocka_unit_test(rows_are_complete),   cmocka_unit_test(writes_a_file),
         };
         return cmocka_run_group_tests(tests, make_directory, remove_directory);
 }
