@@ -217,7 +217,14 @@ trackers() { pgrep -f "stasis track-writes $T/" || true; }
         grab --compression image --name third --parent "$T/ckpt/other.stasis"
         [ "$(kept)" -gt 6000 ]
         "$STASIS" checkpoint verify "$T/ckpt/third.stasis"
-        local tracker
+        # Who reads the output of a dump does not wait for the tracker.
+        local tracker said
+        tracker=$(trackers)
+        [ -n "$tracker" ]
+        kill -9 "$tracker"
+        wait_gone "$tracker"
+        said=$(timeout 60 "$STASIS" dump process "$pid" --no-server --capture=grab --compression image --name piped 2>&1)
+        [[ $said == *"$T/ckpt/piped.stasis"* ]]
         tracker=$(trackers)
         [ -n "$tracker" ]
         for checkpoint in "$T"/ckpt/{second,third}.stasis; do

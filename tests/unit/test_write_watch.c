@@ -32,7 +32,7 @@ struct fixture {
         int pagemap;
 };
 
-enum { WRITE_ONE = 1, WRITE_ALL, DROP, CALL, EXECUTE };
+enum { WRITE_ONE = 1, WRITE_ALL, DROP, LOSE, CALL, EXECUTE };
 
 static void child(uint8_t *memory, struct shared *shared) {
         for (int last = 0;;) {
@@ -56,6 +56,9 @@ static void child(uint8_t *memory, struct shared *shared) {
                 case DROP:
                         (void)madvise(memory, PAGE, MADV_DONTNEED);
                         shared->bad = memory[0];
+                        break;
+                case LOSE:
+                        (void)madvise(memory, PAGE, MADV_DONTNEED);
                         break;
                 case CALL:
                         if (read(open("/dev/zero", O_RDONLY), memory + 3 * PAGE, 1) != 1)
@@ -159,6 +162,12 @@ static void test_written(void **state) {
         assert_true(seen.pages[3]);
         ask(f, DROP);
         assert_true(look(f).pages[0]);
+        /* What is not there is not marked either: CRIU would take it for swapped out. */
+        ask(f, LOSE);
+        assert_int_equal(look(f).n, 0);
+        uint64_t entry = 1;
+        assert_int_equal(pread(f->pagemap, &entry, sizeof(entry), (off_t)((uintptr_t)f->memory / PAGE * 8)), 8);
+        assert_int_equal(entry & 3ull << 62, 0);
         ask(f, WRITE_ALL);
         assert_int_equal(look(f).n, PAGES);
         assert_int_equal(look(f).n, 0);
