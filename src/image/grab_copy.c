@@ -198,9 +198,10 @@ static int place_file(struct copier *copier, const struct grab_file *file, struc
         int r = 0;
         if (file->shared)
                 return 0;
-        grab_watch_look(grab, file->pid, &keeping.unwritten);
-        if (grab->options.base)
+        if (grab->options.base) {
+                grab_watch_look(grab, file->pid, &keeping.unwritten);
                 keeping.cursor = grab_base_find(grab->options.base, file->number);
+        }
         for (size_t i = 0; i < file->n && r >= 0; i++)
                 r = file->ranges[i].data ? place_data(copier, file, &file->ranges[i], err)
                                          : place_range(copier, file, &file->ranges[i], &keeping, err);
@@ -268,13 +269,23 @@ static size_t count_threads(unsigned wanted) {
         return n < THREADS_MAX ? n : THREADS_MAX;
 }
 
-int grab_copy(struct grab *grab, struct st_error **err) {
+/** What is copied wholly is only to be watched from now on: that is done meanwhile. */
+static void *watch_all(void *userdata) {
+        const struct grab *grab = userdata;
+        struct grab_unwritten none = { 0 };
+        for (size_t i = 0; i < grab->n_files; i++)
+                if (!grab->files[i]->shared)
+                        grab_watch_look(grab, grab->files[i]->pid, &none);
+        return NULL;
+}
+
+static int copy_files(struct grab *grab, struct st_error **err) {
         struct copier copier = {
                 .grab = grab,
                 .threads = count_threads(grab->options.threads),
                 .lock = PTHREAD_MUTEX_INITIALIZER,
         };
-        int r = find_processes(grab, err);
+        int r = 0;
         for (size_t i = 0; i < grab->n_files && r >= 0; i++)
                 r = place_file(&copier, grab->files[i], err);
         if (r >= 0)
@@ -282,5 +293,20 @@ int grab_copy(struct grab *grab, struct st_error **err) {
         pthread_mutex_destroy(&copier.lock);
         free(copier.pieces);
         free(copier.bounce);
+        return r;
+}
+
+int grab_copy(struct grab *grab, struct st_error **err) {
+        bool begins = grab->options.n_watches > 0 && !grab->options.base, together = false;
+        pthread_t thread;
+        int r = find_processes(grab, err);
+        if (r >= 0 && begins)
+                together = threads_start(&thread, watch_all, grab) == 0;
+        if (r >= 0 && begins && !together)
+                watch_all(grab);
+        if (r >= 0)
+                r = copy_files(grab, err);
+        if (together)
+                pthread_join(thread, NULL);
         return r;
 }

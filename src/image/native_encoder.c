@@ -17,6 +17,11 @@
 
 #define FRAME (PAGE_TABLE_FRAME * NATIVE_PAGE)
 #define LOW_PRIORITY 10
+/** Pages that are told to be dense, or not, together. */
+#define GROUP 4
+#define DENSE_SAMPLES 512
+#define DENSE_STEP 7
+#define DENSE_SUM 1750
 /** How much is handed to the disk at once while more is being made. */
 #define WRITEBACK_STEP ((uint64_t)8 << 20)
 
@@ -32,7 +37,9 @@ struct filling {
 struct worker {
         struct native_encoder *encoder;
         struct native_coder *coder;
-        struct filling pages, data;
+        struct filling pages, dense, data; /* dense: of pages that do not compress */
+        unsigned in_group;                 /* pages that came since it was looked how dense they are */
+        bool is_dense;
         uint8_t *stored;
         uint8_t split[NATIVE_PAGE]; /* the beginning of a page whose end is in the next extent */
         size_t n_split;
@@ -57,7 +64,7 @@ static int open_frame(struct worker *worker, struct filling *filling, struct st_
         pthread_mutex_unlock(&encoder->lock);
         if (full)
                 return st_error_set(err, E2BIG, "the process is too large for one image");
-        if (filling == &worker->pages)
+        if (filling != &worker->data)
                 page_table_open_frame(encoder->table, filling->number);
         filling->open = true;
         filling->n = 0;
@@ -98,7 +105,7 @@ static int close_frame(struct worker *worker, struct filling *filling, struct st
                 return 0;
         struct native_frame frame = {
                 .decoded = (uint32_t)filling->n,
-                .kind = filling == &worker->pages ? NATIVE_PAGES : NATIVE_DATA,
+                .kind = filling == &worker->data ? NATIVE_DATA : NATIVE_PAGES,
         };
         ssize_t n = native_encode(worker->coder, encoder->writing->options->codec, filling->bytes, filling->n,
                                   worker->stored, &frame.codec);
@@ -127,10 +134,36 @@ static void add_run(struct native_job *job, struct page_place place) {
         result->runs[result->n++] = (struct native_run){ 1, place.frame, place.page, place.source };
 }
 
+/**
+ * Are its bytes as good as random? Of each value there are then two among 512, give or take, and the sum of the squares
+ * of their numbers is 1534 with a deviation of 45; text has ten times as much.
+ */
+static bool is_dense(const uint8_t *page) {
+        uint16_t counts[256] = { 0 };
+        unsigned sum = 0;
+        for (size_t i = 0; i < DENSE_SAMPLES; i++)
+                counts[page[i * DENSE_STEP]]++;
+        for (size_t i = 0; i < ELEMENTSOF(counts); i++)
+                sum += (unsigned)counts[i] * counts[i];
+        return sum < DENSE_SUM;
+}
+
+/**
+ * Pages that do not compress have frames of their own. Among others they cost a codec as much time as these: half
+ * random, half text zstd -1 packs by a third faster like that, and 4 % smaller. A few pages go together, so that what
+ * is one behind the other in memory mostly is so in a frame, too.
+ */
+static struct filling *filling_for(struct worker *worker, const uint8_t *page) {
+        if (worker->in_group == 0)
+                worker->is_dense = is_dense(page);
+        worker->in_group = (worker->in_group + 1) % GROUP;
+        return worker->is_dense ? &worker->dense : &worker->pages;
+}
+
 static int add_page(struct worker *worker, struct native_job *job, const uint8_t *page, struct st_error **err) {
         static const struct page_place zero = { .source = NATIVE_ZERO };
         struct native_encoder *encoder = worker->encoder;
-        struct filling *filling = &worker->pages;
+        struct filling *filling = filling_for(worker, page);
         if (native_page_is_zero(page)) {
                 add_run(job, zero);
                 return 0;
@@ -280,13 +313,17 @@ static int do_jobs(struct worker *worker, struct st_error **err) {
                 return no_memory(err);
         while ((job = next_job(worker->encoder))) {
                 worker->n_split = 0;
+                worker->in_group = 0;
                 set_priority(worker);
                 int r = job->chunk ? do_given_job(worker, job, err) : do_stored_job(worker, job, err);
                 if (r < 0)
                         return r;
         }
-        int r = worker->data.open ? close_frame(worker, &worker->data, err) : 0;
-        return r == 0 && worker->pages.open ? close_frame(worker, &worker->pages, err) : r;
+        struct filling *const open[] = { &worker->data, &worker->pages, &worker->dense };
+        int r = 0;
+        for (size_t i = 0; i < ELEMENTSOF(open) && r == 0; i++)
+                r = open[i]->open ? close_frame(worker, open[i], err) : 0;
+        return r;
 }
 
 /** Only the first error counts: those of the others, that they were told to stop, are its effects. */
@@ -312,6 +349,7 @@ static void *work(void *userdata) {
                 fail(encoder, r, error);
         native_coder_free(worker.coder);
         free(worker.pages.bytes);
+        free(worker.dense.bytes);
         free(worker.data.bytes);
         free(worker.stored);
         return NULL;
