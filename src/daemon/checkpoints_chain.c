@@ -161,7 +161,8 @@ void checkpoints_fold(struct jobs *jobs, const char *id, struct job_caller *call
                       void (*done)(struct st_error *error, void *userdata), void *userdata) {
         _cleanup_(message_freep) Stasis__V1__CheckpointInfo *info = NULL;
         const struct job_caller lent = *caller;
-        _cleanup_free_ char *text = TAKE_PTR(caller->text);
+        /* Until the end: what was lent refers to it. */
+        _cleanup_free_ __attribute__((unused)) char *text = TAKE_PTR(caller->text);
         _cleanup_error_ struct st_error *error = NULL;
 
         if (db_checkpoint_get(jobs->db, id ?: "", &info, NULL) < 0)

@@ -2,8 +2,8 @@
 #pragma once
 
 /*
- * Between an operation and the tracker (write_tracker.h), both of one program, over a stream: a request, then an int32_t:
- * 0 or 1 or a negative errno. After that of TRACKER_PROCESS, when it is 0, the descriptor (io_send_fd()).
+ * Between an operation and the tracker (write_tracker.h), both of one program, over a stream: a request, then an
+ * int32_t: 0 or 1 or a negative errno. After that of TRACKER_PROCESS, when it is 0, the descriptor (io_send_fd()).
  */
 
 #include <stdbool.h>

@@ -2,8 +2,8 @@
 #pragma once
 
 /*
- * Where the memory of processes is in an earlier checkpoint, a native image: what has not been written since is referred
- * to instead of copied.
+ * Where the memory of processes is in an earlier checkpoint, a native image: what has not been written since is
+ * referred to instead of copied.
  */
 
 #include <stdint.h>

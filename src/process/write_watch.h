@@ -2,8 +2,8 @@
 #pragma once
 
 /*
- * Which pages of a process were written since they were looked at last: userfaultfd(2) in its asynchronous mode of write
- * protection, and PAGEMAP_SCAN; Linux 6.7 (Documentation/admin-guide/mm/userfaultfd.rst and pagemap.rst of the kernel).
+ * Which pages of a process were written since they were looked at last: userfaultfd(2) in its asynchronous mode of
+ * write protection, and PAGEMAP_SCAN; Linux 6.7 (Documentation/admin-guide/mm/userfaultfd.rst and pagemap.rst of the kernel).
  *
  * A userfaultfd belongs to the memory of the process that made it, so the process itself is made to make one. It costs
  * the process one fault, without anybody's help, for the first write to each page after it was looked at. When the last
