@@ -236,8 +236,8 @@ static int start(struct run *run, struct st_error **err) {
         if (context->grab)
                 dump_grab_track(&run->grab, context, run->store);
         /* Of what is copied again after a while a quarter is a lot. */
-        store_warm(run->store, context->analysis->memory / (run->grab.base ? 4 : 1) + dump_files_expected(context) +
-                                       CAPTURE_SLACK);
+        store_warm(run->store,
+                   context->analysis->memory / (run->grab.base ? 4 : 1) + dump_files_expected(context) + CAPTURE_SLACK);
         if (context->grab)
                 r = dump_grab_start(&run->grab, context, run->store, on_captured, run, &criu, err);
         else

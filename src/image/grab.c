@@ -281,6 +281,8 @@ int grab_start(const struct grab_options *options, struct store *store, struct g
                 grab_free(grab);
                 return st_error_errno(err, r, "cannot start the capture");
         }
+        if (!options->base)
+                grab_watch_begin(options);
         *ret = grab;
         *ret_socket = sockets[1];
         return 0;

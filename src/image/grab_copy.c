@@ -269,16 +269,6 @@ static size_t count_threads(unsigned wanted) {
         return n < THREADS_MAX ? n : THREADS_MAX;
 }
 
-/** What is copied wholly is only to be watched from now on: that is done meanwhile. */
-static void *watch_all(void *userdata) {
-        const struct grab *grab = userdata;
-        struct grab_unwritten none = { 0 };
-        for (size_t i = 0; i < grab->n_files; i++)
-                if (!grab->files[i]->shared)
-                        grab_watch_look(grab, grab->files[i]->pid, &none);
-        return NULL;
-}
-
 static int copy_files(struct grab *grab, struct st_error **err) {
         struct copier copier = {
                 .grab = grab,
@@ -297,16 +287,6 @@ static int copy_files(struct grab *grab, struct st_error **err) {
 }
 
 int grab_copy(struct grab *grab, struct st_error **err) {
-        bool begins = grab->options.n_watches > 0 && !grab->options.base, together = false;
-        pthread_t thread;
         int r = find_processes(grab, err);
-        if (r >= 0 && begins)
-                together = threads_start(&thread, watch_all, grab) == 0;
-        if (r >= 0 && begins && !together)
-                watch_all(grab);
-        if (r >= 0)
-                r = copy_files(grab, err);
-        if (together)
-                pthread_join(thread, NULL);
-        return r;
+        return r < 0 ? r : copy_files(grab, err);
 }

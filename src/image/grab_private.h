@@ -66,6 +66,12 @@ struct grab_unwritten {
         size_t n, room;
 };
 
+/**
+ * Lets all memory count as unwritten from now on. The processes run on: what they write until they are frozen, and copied
+ * wholly, is copied once more the next time. Without a watch there is nothing.
+ */
+void grab_watch_begin(const struct grab_options *options);
+
 /** Looks at the memory of a frozen process, which is watched from then on anew. Without a watch there is nothing. */
 void grab_watch_look(const struct grab *grab, pid_t pid, struct grab_unwritten *ret);
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* Which memory of a frozen process has not been written since its last checkpoint, for which it is watched. */
+/* Which memory of a process has not been written since its last checkpoint, for which it is watched. */
 
 #include <errno.h>
 #include <fcntl.h>
@@ -17,7 +17,7 @@
 
 /** A process's mappings that can be watched, and what was found in them. */
 struct look {
-        struct grab_unwritten *ret;
+        struct grab_unwritten *ret; /* NULL: nobody wants to know */
         struct grab_unwritten mappings;
         bool asynchronous; /* the kernel may write to its memory without a fault */
         uint64_t at;       /* what is before was looked at */
@@ -58,27 +58,36 @@ static int on_written(uint64_t start, uint64_t end, void *userdata) {
 }
 
 /** What cannot be watched, or looked at, is not among the unwritten. */
-static void look_at(struct look *look, int watch, int pagemap_fd, struct grab_piece mapping, bool wanted) {
-        size_t before = look->ret->n;
+static void look_at(struct look *look, int watch, int pagemap_fd, struct grab_piece mapping) {
+        size_t before = look->ret ? look->ret->n : 0;
         if (write_watch_register(watch, mapping.start, mapping.end) < 0)
                 return;
         look->at = mapping.start;
-        if (write_watch_scan(pagemap_fd, mapping.start, mapping.end, wanted ? on_written : NULL, look) < 0)
+        int r = write_watch_scan(pagemap_fd, mapping.start, mapping.end, look->ret ? on_written : NULL, look);
+        if (look->ret && r < 0)
                 look->ret->n = before;
-        else if (wanted)
+        else if (look->ret)
                 add(look->ret, look->at, mapping.end);
 }
 
-void grab_watch_look(const struct grab *grab, pid_t pid, struct grab_unwritten *ret) {
+/** @param ret NULL: it is only watched from now on */
+static void look_at_all(const struct grab_watch *watch, struct grab_unwritten *ret) {
         struct look look = { .ret = ret };
-        int watch = -EBADF;
-        for (size_t i = 0; i < grab->options.n_watches && watch < 0; i++)
-                if (grab->options.watches[i].pid == pid)
-                        watch = grab->options.watches[i].fd;
-        _cleanup_close_ int proc_fd = watch < 0 ? -EBADF : proc_open(pid);
+        _cleanup_close_ int proc_fd = proc_open(watch->pid);
         _cleanup_close_ int pagemap_fd = proc_fd < 0 ? -EBADF : openat(proc_fd, "pagemap", O_RDONLY | O_CLOEXEC);
         if (pagemap_fd >= 0 && maps_each(proc_fd, take_mapping, &look) == 0 && !look.asynchronous)
                 for (size_t i = 0; i < look.mappings.n; i++)
-                        look_at(&look, watch, pagemap_fd, look.mappings.pieces[i], grab->options.base != NULL);
+                        look_at(&look, watch->fd, pagemap_fd, look.mappings.pieces[i]);
         free(look.mappings.pieces);
+}
+
+void grab_watch_begin(const struct grab_options *options) {
+        for (size_t i = 0; i < options->n_watches; i++)
+                look_at_all(&options->watches[i], NULL);
+}
+
+void grab_watch_look(const struct grab *grab, pid_t pid, struct grab_unwritten *ret) {
+        for (size_t i = 0; i < grab->options.n_watches; i++)
+                if (grab->options.watches[i].pid == pid)
+                        return look_at_all(&grab->options.watches[i], ret);
 }
