@@ -133,7 +133,7 @@ static void delete_ended(struct deletion *deletion, const struct db_job *job, co
 void jobs_delete(struct jobs *jobs, char *const *jids, size_t n_jids, struct job_caller *caller,
                  void (*done)(Daemon__DeleteResp *resp, struct st_error *error, void *userdata), void *userdata) {
         const struct job_caller lent = *caller;
-        _cleanup_free_ char *text = TAKE_PTR(caller->text);
+        _cleanup_free_ __attribute__((unused)) char *text = TAKE_PTR(caller->text);
         struct deletion *deletion = NEW(struct deletion);
         _cleanup_strv_ struct strv chosen = { 0 };
 

@@ -252,7 +252,7 @@ static int choose_existing(struct jobs *jobs, char *const *jids, size_t n_jids, 
 void jobs_kill(struct jobs *jobs, char *const *jids, size_t n_jids, int sig, struct job_caller *caller,
                void (*done)(Daemon__KillResp *resp, struct st_error *error, void *userdata), void *userdata) {
         const struct job_caller lent = *caller;
-        _cleanup_free_ char *text = TAKE_PTR(caller->text);
+        _cleanup_free_ __attribute__((unused)) char *text = TAKE_PTR(caller->text);
         struct killing *killing = NEW(struct killing);
         _cleanup_strv_ struct strv chosen = { 0 };
 

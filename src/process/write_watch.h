@@ -3,7 +3,8 @@
 
 /*
  * Which pages of a process were written since they were looked at last: userfaultfd(2) in its asynchronous mode of
- * write protection, and PAGEMAP_SCAN; Linux 6.7 (Documentation/admin-guide/mm/userfaultfd.rst and pagemap.rst of the kernel).
+ * write protection, and PAGEMAP_SCAN; Linux 6.7 (userfaultfd.rst and pagemap.rst in the kernel's
+ * Documentation/admin-guide/mm).
  *
  * A userfaultfd belongs to the memory of the process that made it, so the process itself is made to make one. It costs
  * the process one fault, without anybody's help, for the first write to each page after it was looked at. When the last
@@ -43,7 +44,8 @@ typedef int (*write_watch_fn)(uint64_t start, uint64_t end, void *userdata);
 
 /**
  * Looks at a mapping that was registered, and begins anew: tells which of its pages that are there were written, in
- * ascending order, and lets them count as unwritten from now on. The process must stand still.
+ * ascending order, and lets them count as unwritten from now on. The process must stand still, or what is told may have
+ * grown meanwhile; no write is ever missed.
  *
  * @param pagemap_fd of /proc/PID/pagemap
  * @param written NULL: nobody wants to know

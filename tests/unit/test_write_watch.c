@@ -147,7 +147,7 @@ static int take(struct fixture *f) {
 
 static void test_written(void **state) {
         struct fixture *f = *state;
-        _cleanup_close_ int watch = take(f);
+        _cleanup_close_ __attribute__((unused)) int watch = take(f);
         struct seen seen = look(f);
 
         assert_int_equal(seen.n, PAGES); /* whatever was not looked at yet */
@@ -180,7 +180,7 @@ static void test_not_watched(void **state) {
 
         assert_int_equal(write_watch_scan(f->pagemap, at, at + PAGE, see, &seen), -EPERM);
         {
-                _cleanup_close_ int watch = take(f);
+                _cleanup_close_ __attribute__((unused)) int watch = take(f);
                 look(f);
                 _cleanup_close_ int second = write_watch_take(f->pid, NULL);
                 assert_true(second >= 0);
@@ -193,7 +193,7 @@ static void test_not_watched(void **state) {
 
 static void test_gone(void **state) {
         struct fixture *f = *state;
-        _cleanup_close_ int watch = take(f);
+        _cleanup_close_ __attribute__((unused)) int watch = take(f);
 
         assert_false(write_watch_is_gone(watch));
         f->shared->request = EXECUTE;
