@@ -242,6 +242,19 @@ void jobs_started(struct jobs *jobs, const char *jid, const char *id, pid_t pid,
                 jobs_settle(jobs);
 }
 
+bool jobs_has_not_started(struct jobs *jobs, const char *jid, const char *id, Stasis__V1__JobState state) {
+        struct db_job job;
+        bool same;
+
+        if (supervisors_look(jobs->supervisors, id))
+                return false;
+        if (db_job_get(jobs->db, jid, &job, NULL) < 0)
+                return true;
+        same = job.state == state;
+        db_job_clear(&job);
+        return same;
+}
+
 void jobs_restore_failed(struct jobs *jobs, const char *jid, const char *reason) {
         _cleanup_(message_freep) Stasis__V1__JobInfo *info = message_new(&stasis__v1__job_info__descriptor);
         struct db_job_change change = { .state = STASIS__V1__JOB_STATE__LOST, .reason = reason };

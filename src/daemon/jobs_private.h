@@ -73,6 +73,15 @@ void jobs_clear_cgroups(struct jobs *jobs);
 /** The reason of a restore that nobody has asked for, as it is recorded. */
 #define JOBS_BY_POLICY "restart"
 
+/**
+ * jobs_end.c: of an operation that was to start the job's process and has not said that it did: has it not? What became
+ * the supervisor may have been killed before it could answer; then its record has told, and may be gone by now.
+ *
+ * @param id of the operation
+ * @param state of the job until its process runs
+ */
+bool jobs_has_not_started(struct jobs *jobs, const char *jid, const char *id, Stasis__V1__JobState state);
+
 /** jobs_end.c: a job that is being restored was not: back to the state it was in before. */
 void jobs_restore_failed(struct jobs *jobs, const char *jid, const char *reason);
 

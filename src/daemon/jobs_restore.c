@@ -128,8 +128,8 @@ static void on_end(const Stasis__Worker__Result *result, const Stasis__V1__Profi
                         daemon__restore_resp__unpack(NULL, result->response.len, result->response.data);
 
                 jobs_started(operation->jobs, operation->jid, operation->id, resp ? (pid_t)resp->pid : 0, 0, "restore");
-        } else if (restore->restoring && !supervisors_look(operation->jobs->supervisors, operation->id))
-                /* What became the supervisor may have been killed before it could answer: then its record tells. */
+        } else if (restore->restoring && jobs_has_not_started(operation->jobs, operation->jid, operation->id,
+                                                              STASIS__V1__JOB_STATE__RESTORING))
                 jobs_restore_failed(operation->jobs, operation->jid, "restore failed");
         job_operation_end(operation, result, profile, error);
         restore_free(restore);

@@ -228,7 +228,8 @@ static void on_end(const Stasis__Worker__Result *result, const Stasis__V1__Profi
                 }
                 jobs_started(operation->jobs, operation->jid, operation->id, pid, start_time,
                              run->manage ? "manage" : "run");
-        } else if (!supervisors_look(operation->jobs->supervisors, operation->id)) {
+        } else if (jobs_has_not_started(operation->jobs, operation->jid, operation->id,
+                                        STASIS__V1__JOB_STATE__STARTING)) {
                 int64_t since = jobs_now();
                 struct db_job job;
 

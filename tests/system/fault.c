@@ -12,8 +12,9 @@
  *     STASIS_FAULT=disk:4:ENOSPC        the fourth call that may need room below the directory STASIS_FAULT_DISK, and
  *                                       all after it
  *
- * Only a worker (its second argument is "worker") or any stasis with STASIS_FAULT_ANY=1 is hit. recvmsg counts the
- * messages that bring a descriptor, i.e. the files of the stream. "renameat2:1:after" kills after the call.
+ * Only a worker (its second argument is "worker") is hit; or any stasis with STASIS_FAULT_ANY=1, or a program by its
+ * name with STASIS_FAULT_PROGRAM=stasis-supervisor. recvmsg counts the messages that bring a descriptor, i.e. the files
+ * of the stream. "renameat2:1:after" kills after the call.
  */
 
 #include <dlfcn.h>
@@ -58,7 +59,10 @@ static bool is_worker(void) {
 __attribute__((constructor)) static void setup(void) {
         const char *fault = getenv("STASIS_FAULT");
 
-        if (!fault || (!getenv("STASIS_FAULT_ANY") && !is_worker()))
+        const char *program = getenv("STASIS_FAULT_PROGRAM");
+
+        if (!fault || (program ? strcmp(program, program_invocation_short_name) != 0
+                               : !getenv("STASIS_FAULT_ANY") && !is_worker()))
                 return;
         if (sscanf(fault, "%31[^:]:%u:%15s", function, &nth, action) != 3)
                 function[0] = '\0';

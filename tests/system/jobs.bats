@@ -335,6 +335,26 @@ EOF
         wait_for "[ -z \"\$(ls -A $T/run/jobs)\" ]"
 }
 
+@test "a supervisor that is killed before it can answer: the job runs, and is on record" {
+        start_daemon "${faulty[@]}" STASIS_FAULT=rename:1:after STASIS_FAULT_PROGRAM=stasis-supervisor
+        run -1 "$STASIS" run process --jid one sleep 1000 3>&-
+        [[ "$output" == *"killed by SIGKILL"* ]]
+        becomes one running
+        pid=$(of one .pid)
+        alive "$pid"
+        "$STASIS" dump job one --stop >"$T/dump.out"
+        becomes one checkpointed
+        run -1 "$STASIS" restore job one 3>&-
+        [[ "$output" == *"killed by SIGKILL"* ]]
+        becomes one running
+        [ "$(of one .pid)" = "$pid" ]
+        alive "$pid"
+        "$STASIS" kill one
+        becomes one exited
+        wait_gone "$pid"
+        wait_for "[ -z \"\$(ls -A $T/run/jobs)\" ]"
+}
+
 @test "manage: the end of somebody else's process is noticed, and it cannot be attached to" {
         start_daemon
         target sleep 1000
