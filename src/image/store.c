@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "image/store.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <search.h>
@@ -83,6 +84,7 @@ struct store_file *store_add(struct store *store, const char *name, struct st_er
 
 static struct store_extent *add_extent(struct store_file *file, struct store_extent extent) {
         GROW(file->extents, file->n_extents, file->room_extents);
+        assert(file->extents);
         file->extents[file->n_extents] = extent;
         return &file->extents[file->n_extents++];
 }
@@ -136,6 +138,7 @@ void store_refer(struct store_file *file, const struct native_file *to, uint64_t
                 return;
         }
         GROW(file->references, file->n_references, file->room_references);
+        assert(file->references);
         file->references[file->n_references++] = (struct store_reference){ to, first, pages, file->size };
 }
 

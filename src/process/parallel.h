@@ -9,7 +9,7 @@
 typedef void (*parallel_fn)(size_t begin, size_t end, void *userdata);
 
 /**
- * Calls `work` for all of n items, `step` of them at a time, here and in up to one thread for each processor; returns
+ * Calls `call` for all of n items, `step` of them at a time, here and in up to one thread for each processor; returns
  * when all is done. Where threads cannot be had, everything is done here.
  */
-void parallel_each(size_t n, size_t step, parallel_fn work, void *userdata);
+void parallel_each(size_t n, size_t step, parallel_fn call, void *userdata);

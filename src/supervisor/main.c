@@ -311,7 +311,7 @@ static void leave_standard_streams(void) {
                 if (null != fd)
                         (void)dup2(null, fd);
         if (null >= 0 && null <= STDERR_FILENO)
-                null = -EBADF; /* it is one of them */
+                (void)TAKE_FD(null); /* it is one of them */
 }
 
 static void write_record(struct supervisor *supervisor) {

@@ -26,7 +26,8 @@ static struct {
         size_t n;
 } found;
 
-/* In the place of the C library's. */
+/* In the place of the C library's.
+ * NOLINTBEGIN(readability-inconsistent-declaration-parameter-name): its names are reserved */
 int getaddrinfo(const char *restrict host, const char *restrict port, const struct addrinfo *restrict wanted,
                 struct addrinfo **restrict ret) {
         struct addrinfo *next = NULL;
@@ -63,6 +64,7 @@ void freeaddrinfo(struct addrinfo *info) {
                 info = next;
         }
 }
+/* NOLINTEND(readability-inconsistent-declaration-parameter-name) */
 
 static void parses(void **state) {
         static const struct {
@@ -147,7 +149,7 @@ static void failures_say_where(void **state) {
 }
 
 static uint16_t port_of(int fd) {
-        struct sockaddr_in address;
+        struct sockaddr_in address = { 0 };
         socklen_t size = sizeof(address);
 
         assert_int_equal(getsockname(fd, (struct sockaddr *)&address, &size), 0);
