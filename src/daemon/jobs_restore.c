@@ -75,6 +75,13 @@ static int check_halted(const struct db_job *job, struct st_error **err) {
 
         if (!job_state_is_alive(job->state))
                 return 0;
+        if (job->state != STASIS__V1__JOB_STATE__RUNNING) {
+                /* Whoever did that was killed: two operations on a job do not run at the same time. */
+                st_error_set(err, EBUSY, "job %s was %s when the daemon ended, and may run yet", jid,
+                             job_state_name(job->state));
+                st_error_hint(err, "try again in some seconds, when that is known");
+                return -EBUSY;
+        }
         st_error_set(err, EBUSY, "job %s is %s, process %d", jid, job_state_name(job->state), job->pid);
         st_error_hint(err, "end it first, with 'stasis kill %s'", jid);
         return -EBUSY;

@@ -107,12 +107,17 @@ class Run(Loop):
 
     # The job.
 
-    def find_job(self):
-        """Its PID while it runs."""
+    def state(self):
+        """As the daemon knows it."""
         listed = [job for job in json.loads(self.command("job", "list", "--json")) if job["jid"] == self.jid]
         if not listed:
             raise Failure("the job is lost")
         self.pid = listed[0]["pid"] if listed[0]["state"] == "running" else None
+        return listed[0]["state"]
+
+    def find_job(self):
+        """Its PID while it runs."""
+        self.state()
         return self.pid
 
     def ask(self, number=signal.SIGUSR2):
@@ -132,7 +137,8 @@ class Run(Loop):
         self.run([self.stasis, "kill", self.jid])
         if self.pid:
             wait_for(lambda: not os.path.exists(f"/proc/{self.pid}"), "for the end of the job")
-        wait_for(lambda: self.find_job() is None, "for the job's end to be known")
+        # For some seconds a daemon does not know what became of a restore that the one before it had begun.
+        wait_for(lambda: self.state() not in ("running", "restoring"), "for the job's end to be known")
 
     def revive(self, name=None):
         """It runs, with the memory of a checkpoint: the newest if none is named."""
