@@ -114,8 +114,12 @@ runc_goes_on() {
 
 # Ends all containers of the test, whatever state they are in, and proves that nothing is left of them. May be repeated.
 runc_cleanup() {
-        local left=""
+        local left="" container
         [ -n "${RUNC_HOLDER:-}" ] || return 0
+        # Also those that a test has put into other cgroups.
+        for container in $(runc --root "$RUNC_ROOT" list --quiet); do
+                runc --root "$RUNC_ROOT" delete --force "$container"
+        done
         kill_until_gone runc_processes || left+=$(runc_processes)
         kill -KILL "$RUNC_HOLDER" 2>/dev/null || true
         wait_for "! alive $RUNC_HOLDER"
