@@ -30,6 +30,7 @@ struct dump {
         Daemon__DumpReq *req;
         Stasis__V1__CheckpointInfo *info; /* once it is begun */
         uint64_t changes;                 /* jobs->changes by then */
+        bool taken;                       /* something had the checkpoint's name already */
 
         /* The end, while the job's own is waited for. */
         Stasis__Worker__Result *result;
@@ -120,6 +121,7 @@ static int begin_checkpoint(struct dump *dump, const struct worker_task *task, c
         info->jid = xstrdup(operation->jid);
         info->type = xstrdup(dump->req->type);
         info->path = choose_path(operation->jobs, dump->req, operation->jid, &format);
+        dump->taken = access(info->path, F_OK) >= 0;
         info->format = xstrdup(format);
         checkpoints_choose_parent(operation->jobs, dump->req, operation->jid);
         dump->changes = operation->jobs->changes;
@@ -189,13 +191,22 @@ static void complete(struct dump *dump, const Stasis__Worker__Result *result) {
                 checkpoint_chain_describe(info);
 }
 
-static void record_end(struct dump *dump, const Stasis__Worker__Result *result) {
+/** Its worker was killed after the commit, or CRIU failed then and the target is gone: the checkpoint is there. */
+static bool is_left(const struct dump *dump, const struct st_error *failure) {
+        return !dump->taken && st_error_number(failure) != -EEXIST && access(dump->info->path, F_OK) >= 0;
+}
+
+static void record_end(struct dump *dump, const Stasis__Worker__Result *result, const struct st_error *failure) {
         struct jobs *jobs = dump->operation.jobs;
         _cleanup_error_ struct st_error *error = NULL;
         int r;
 
         if (!dump->info)
                 return;
+        if (!result && is_left(dump, failure)) {
+                jobs_settle_soon(jobs);
+                return;
+        }
         if (result) {
                 complete(dump, result);
                 r = db_checkpoint_ready(jobs->db, dump->info, &error);
@@ -227,7 +238,7 @@ static void on_end(const Stasis__Worker__Result *result, const Stasis__V1__Profi
         struct dump *dump = userdata;
         struct job_operation *operation = &dump->operation;
 
-        record_end(dump, result);
+        record_end(dump, result, error);
         if (dump->info && dump->info->ends) {
                 /* Its end, if it has come already, waited for this. */
                 if (result) {

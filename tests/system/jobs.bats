@@ -335,6 +335,20 @@ EOF
         wait_for "[ -z \"\$(ls -A $T/run/jobs)\" ]"
 }
 
+@test "a dump whose worker is killed when the checkpoint stands: it is on record" {
+        start_daemon "${faulty[@]}" STASIS_FAULT=renameat2:1:after
+        counting_job one
+        run -1 "$STASIS" dump job one --name there 3>&-
+        [[ "$output" == *"killed by SIGKILL"* ]]
+        wait_for "[ \"\$($STASIS checkpoints one --json | jq -r .[].path)\" = $T/ckpt/there.stasis ]"
+        "$STASIS" checkpoint verify "$T/ckpt/there.stasis"
+        # What stood there before is not the dump's.
+        run -1 "$STASIS" dump job one --name there 3>&-
+        [[ "$output" == *"exists already"* ]]
+        [ "$("$STASIS" checkpoints one --json | jq length)" = 1 ]
+        alive "$pid"
+}
+
 @test "a supervisor that is killed before it can answer: the job runs, and is on record" {
         start_daemon "${faulty[@]}" STASIS_FAULT=rename:1:after STASIS_FAULT_PROGRAM=stasis-supervisor
         run -1 "$STASIS" run process --jid one sleep 1000 3>&-

@@ -12,7 +12,7 @@ setup() { start_test; }
 teardown() { end_test; }
 
 @test "each way to copy memory, and each to put it back" {
-        limits=(--runs 4 --seconds 18)
+        limits=(--runs 4 --seconds "$([ -z "${STASIS_SANITIZE:-}" ] && echo 18 || echo 90)")
         [ -z "${STASIS_STRESS:-}" ] || limits=(--runs 100)
         export STASIS_LOG_LEVEL_NO_SERVER=info
         # Processes and mounts of its own: numbers of processes are free when it has ended them.
