@@ -86,9 +86,10 @@ dump_and_end() {
 }
 
 @test "lazy: it forks, moves, unmaps and writes its memory while that comes" {
-        local i n=2
-        [ -z "${STASIS_STRESS:-}" ] || n=50
-        for ((i = 0; i < n; i++)); do
+        local round rounds=2
+        [ -z "${STASIS_STRESS:-}" ] || rounds=50
+        for ((round = 0; round < rounds; round++)); do
+                echo "round $round"
                 : >"$T/torture"
                 rm -f "$T/go"
                 torture 64
