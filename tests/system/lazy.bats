@@ -316,8 +316,8 @@ break_page() {
 
 @test "it is refused for what it cannot be done with" {
         counter
-        dump process "$pid" --no-server --compression tar
-        end_target
+        dump process "$pid" --no-server --compression tar --stop # so that its file has not grown since
+        wait_gone "$pid"
         run -1 "$STASIS" restore process --path "$checkpoint" --lazy --no-server
         [[ $output == *"format 'image'"* ]]
         # --check says the same, with the same exit code; and of what can be done how.
