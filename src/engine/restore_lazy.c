@@ -26,6 +26,8 @@
  * when its tasks were killed under it. */
 #define STALL_MS 60000
 #define STEP_MS 100
+/* CRIU has failed: what serves the memory may just be saying why. */
+#define LAST_WORD_MS 200
 
 struct restore_lazy {
         struct restore_context *context;
@@ -265,6 +267,23 @@ int restore_lazy_handle(struct restore_lazy *lazy, const struct pollfd fds[RESTO
                 return lazy->hook.connection >= 0 ? stalled(lazy, err) : 0;
         r = lazy_process_receive(lazy->process, err);
         return r <= 0 ? r : answer(lazy, err);
+}
+
+int restore_lazy_explain(struct restore_lazy *lazy, struct st_error **err) {
+        struct st_error *error = NULL;
+        int r = 0;
+
+        if (lazy && lazy->server && lazy_poll(lazy->server, NULL) == LAZY_FAILED)
+                return lazy_failure(lazy->server, err);
+        if (!lazy || !lazy->process)
+                return 0;
+        struct pollfd said = { .fd = lazy_process_fd(lazy->process), .events = POLLIN };
+        while (r >= 0 && poll(&said, 1, LAST_WORD_MS) > 0)
+                r = lazy_process_receive(lazy->process, &error);
+        if (r == -EBADMSG)
+                return st_error_move(err, error);
+        st_error_free(error);
+        return 0;
 }
 
 void restore_lazy_abort(struct restore_lazy *lazy) {
