@@ -120,7 +120,10 @@ static int open_file(struct grab *grab, const struct request *request, struct st
         grab->files[grab->n_files++] = file;
 
         const uint8_t has_parent = !file->shared;
-        return answer(grab, &has_parent, sizeof(has_parent), err);
+        int r = answer(grab, &has_parent, sizeof(has_parent), err);
+        if (r >= 0 && !file->shared && grab->options.base)
+                grab_look_early(grab, file);
+        return r;
 }
 
 /** Content that comes now and belongs at the end of its file: of shared memory. */
@@ -241,6 +244,7 @@ static struct grab *grab_free(struct grab *grab) {
                 for (size_t j = 0; j < file->n; j++)
                         free(file->ranges[j].data);
                 free(file->ranges);
+                free(file->unwritten.pieces);
                 free(file);
         }
         free(grab->files);

@@ -192,20 +192,24 @@ static int place_data(struct copier *copier, const struct grab_file *file, struc
         return r;
 }
 
-static int place_file(struct copier *copier, const struct grab_file *file, struct st_error **err) {
+static int place_file(struct copier *copier, struct grab_file *file, struct st_error **err) {
         const struct grab *grab = copier->grab;
         struct keeping keeping = { 0 };
         int r = 0;
         if (file->shared)
                 return 0;
         if (grab->options.base) {
-                grab_watch_look(grab, file->pid, &keeping.unwritten);
+                if (file->looked_at == 0)
+                        grab_watch_look(grab, file->pid, &file->unwritten);
+                else if (file->looked_at != file->pid)
+                        return st_error_set(err, EPROTO, "process %d is not the one that was looked at",
+                                            (int)file->pid);
+                keeping.unwritten = file->unwritten;
                 keeping.cursor = grab_base_find(grab->options.base, file->number);
         }
         for (size_t i = 0; i < file->n && r >= 0; i++)
                 r = file->ranges[i].data ? place_data(copier, file, &file->ranges[i], err)
                                          : place_range(copier, file, &file->ranges[i], &keeping, err);
-        free(keeping.unwritten.pieces);
         return r;
 }
 
@@ -220,6 +224,21 @@ static uint64_t own_pid(pid_t pid) {
                 last = value;
         }
         return last;
+}
+
+void grab_look_early(const struct grab *grab, struct grab_file *file) {
+        for (size_t i = 0; i < grab->options.n_watches; i++) {
+                pid_t pid = grab->options.watches[i].pid;
+                if (own_pid(pid) != file->number)
+                        continue;
+                if (file->looked_at != 0) {
+                        file->looked_at = 0; /* two of them in different PID namespaces */
+                        return;
+                }
+                file->looked_at = pid;
+        }
+        if (file->looked_at != 0)
+                grab_watch_look(grab, file->looked_at, &file->unwritten);
 }
 
 static int compare_numbers(const void *a, const void *b) {

@@ -20,11 +20,23 @@ struct grab_range {
         uint8_t *data;  /* content that CRIU has sent, until it is in the store */
 };
 
+/** Memory from an address to another. */
+struct grab_piece {
+        uint64_t start, end;
+};
+
+struct grab_unwritten {
+        struct grab_piece *pieces; /* ascending; malloc'ed */
+        size_t n, room;
+};
+
 /** The pages of a process, or of a piece of shared memory. */
 struct grab_file {
         uint64_t number; /* of the image: the PID in the target's PID namespace; of shared memory its ID */
         bool shared;     /* its content is in the store already */
         pid_t pid;       /* ours for it; 0 until it is looked up */
+        pid_t looked_at; /* of whom `unwritten` is; 0: nobody */
+        struct grab_unwritten unwritten;
         struct store_file *pages;
         unsigned pages_id;         /* pages-N.img */
         struct grab_range *ranges; /* ascending */
@@ -53,18 +65,14 @@ struct grab {
         size_t input_at, input_have;
 };
 
+/**
+ * Asks what the process has not written since the base was made: CRIU, which has frozen all of them by now, looks for its
+ * pages at the same time. When it is not known yet which process it is, grab_copy() does it.
+ */
+void grab_look_early(const struct grab *grab, struct grab_file *file);
+
 /** Copies what CRIU has left to us into the store, after the last range has come. On the grab's thread. */
 int grab_copy(struct grab *grab, struct st_error **err);
-
-/** Memory from an address to another. */
-struct grab_piece {
-        uint64_t start, end;
-};
-
-struct grab_unwritten {
-        struct grab_piece *pieces; /* ascending; malloc'ed */
-        size_t n, room;
-};
 
 /**
  * Lets all memory count as unwritten from now on. The processes run on: what they write until they are frozen, and copied
