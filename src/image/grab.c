@@ -248,6 +248,7 @@ static struct grab *grab_free(struct grab *grab) {
                 free(file);
         }
         free(grab->files);
+        free(grab->numbers);
         free(grab->input);
         if (grab->socket >= 0)
                 close(grab->socket);
@@ -279,14 +280,16 @@ int grab_start(const struct grab_options *options, struct store *store, struct g
         grab->options = *options;
         grab->socket = sockets[0];
         grab->input = xmalloc(INPUT_SIZE);
+        if (options->base)
+                grab_number_watches(grab);
+        else
+                grab_watch_begin(options);
         r = threads_start(&grab->thread, grab_thread, grab);
         if (r < 0) {
                 close(sockets[1]);
                 grab_free(grab);
                 return st_error_errno(err, r, "cannot start the capture");
         }
-        if (!options->base)
-                grab_watch_begin(options);
         *ret = grab;
         *ret_socket = sockets[1];
         return 0;

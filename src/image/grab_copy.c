@@ -226,16 +226,21 @@ static uint64_t own_pid(pid_t pid) {
         return last;
 }
 
+void grab_number_watches(struct grab *grab) {
+        grab->numbers = xcalloc(grab->options.n_watches + 1, sizeof(*grab->numbers));
+        for (size_t i = 0; i < grab->options.n_watches; i++)
+                grab->numbers[i] = own_pid(grab->options.watches[i].pid);
+}
+
 void grab_look_early(const struct grab *grab, struct grab_file *file) {
         for (size_t i = 0; i < grab->options.n_watches; i++) {
-                pid_t pid = grab->options.watches[i].pid;
-                if (own_pid(pid) != file->number)
+                if (grab->numbers[i] != file->number)
                         continue;
                 if (file->looked_at != 0) {
                         file->looked_at = 0; /* two of them in different PID namespaces */
                         return;
                 }
-                file->looked_at = pid;
+                file->looked_at = grab->options.watches[i].pid;
         }
         if (file->looked_at != 0)
                 grab_watch_look(grab, file->looked_at, &file->unwritten);

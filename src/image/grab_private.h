@@ -46,6 +46,8 @@ struct grab_file {
 struct grab {
         struct store *store;
         struct grab_options options;
+        uint64_t *
+                numbers; /* of options.watches: the PID that each process has itself; 0: unknown. NULL without a base */
         pthread_t thread;
         int socket;
         atomic_bool aborted;
@@ -64,6 +66,9 @@ struct grab {
         uint8_t *input; /* what has come and was not looked at yet */
         size_t input_at, input_have;
 };
+
+/** Sets numbers, before anything is frozen. */
+void grab_number_watches(struct grab *grab);
 
 /**
  * Asks what the process has not written since the base was made: CRIU, which has frozen all of them by now, looks for its
