@@ -46,16 +46,10 @@ void jobs_empty_cgroup(struct jobs *jobs, const char *jid, int64_t since) {
 
 /** A new life of the job: the cgroup is in use, or soon is. */
 static bool is_wanted(struct jobs *jobs, const char *jid) {
-        struct db_job job;
-        bool alive;
+        Stasis__V1__JobState state;
 
-        if (workers_have_job(jobs->workers, jid))
-                return true;
-        if (db_job_get(jobs->db, jid, &job, NULL) < 0)
-                return false;
-        alive = job_state_is_alive(job.state);
-        db_job_clear(&job);
-        return alive;
+        return workers_have_job(jobs->workers, jid) ||
+               (jobs_state(jobs, jid, &state) >= 0 && job_state_is_alive(state));
 }
 
 size_t jobs_settle_cgroups(struct jobs *jobs) {

@@ -95,6 +95,17 @@ static int adopt(struct jobs *jobs, const struct record *record, bool ended) {
         return 0;
 }
 
+int jobs_state(struct jobs *jobs, const char *jid, Stasis__V1__JobState *ret) {
+        struct db_job job;
+        int r = db_job_get(jobs->db, jid, &job, NULL);
+
+        if (r < 0)
+                return r;
+        *ret = job.state;
+        db_job_clear(&job);
+        return 0;
+}
+
 /** Its process is the one of the record from now on. */
 static int change_to_running(struct jobs *jobs, const struct db_job *job, const struct record *record) {
         struct db_job_change change = {
@@ -120,8 +131,8 @@ static int change_to_running(struct jobs *jobs, const struct db_job *job, const 
         return r < 0 ? r : jobs_change(jobs, job->spec->jid, &change);
 }
 
-static bool is_starting(const struct db_job *job) {
-        return job->state == STASIS__V1__JOB_STATE__STARTING || job->state == STASIS__V1__JOB_STATE__RESTORING;
+static bool is_starting(Stasis__V1__JobState state) {
+        return state == STASIS__V1__JOB_STATE__STARTING || state == STASIS__V1__JOB_STATE__RESTORING;
 }
 
 /** Does the job run as another process than the record's? */
@@ -137,7 +148,7 @@ static int settle(struct jobs *jobs, const struct record *record, struct db_job 
 
         if (!own || (!ended && job->state != STASIS__V1__JOB_STATE__RUNNING)) {
                 /* An older life of the job, of which everything is recorded? */
-                if (own ? is_starting(job) : !is_starting(job) && (ended || runs_elsewhere(job)))
+                if (own ? is_starting(job->state) : !is_starting(job->state) && (ended || runs_elsewhere(job)))
                         return 0;
                 r = change_to_running(jobs, job, record);
                 if (r < 0)
@@ -166,15 +177,11 @@ static int settle(struct jobs *jobs, const struct record *record, struct db_job 
  * @return -EAGAIN: it is to be tried again
  */
 static int remove_cgroup(struct jobs *jobs, const struct record *record) {
-        struct db_job job;
+        Stasis__V1__JobState state;
 
-        if (db_job_get(jobs->db, record->jid, &job, NULL) >= 0) {
-                bool alive = job_state_is_alive(job.state); /* a new life of it: the cgroup is in use, or soon is */
-
-                db_job_clear(&job);
-                if (alive)
-                        return 0;
-        }
+        /* A new life of it: the cgroup is in use, or soon is. */
+        if (jobs_state(jobs, record->jid, &state) >= 0 && job_state_is_alive(state))
+                return 0;
         if (job_cgroup_remove(record->jid) != -EBUSY)
                 return 0;
         if (jobs_now() < (record->status.time + CGROUP_PATIENCE_S) * 1000)
@@ -223,18 +230,13 @@ void jobs_started(struct jobs *jobs, const char *jid, const char *id, pid_t pid,
                 .boot = proc_boot_id(),
         };
         struct proc_stat stat;
+        Stasis__V1__JobState state;
 
         if (supervisors_look(jobs->supervisors, id))
                 return;
         /* It may have ended, and its record too. */
-        struct db_job job;
-        if (db_job_get(jobs->db, jid, &job, NULL) >= 0) {
-                bool recorded = !is_starting(&job);
-
-                db_job_clear(&job);
-                if (recorded)
-                        return;
-        }
+        if (jobs_state(jobs, jid, &state) >= 0 && !is_starting(state))
+                return;
         if (start_time == 0 && proc_read_stat(pid, &stat) >= 0)
                 start_time = stat.start_time;
         change.start_time = start_time;
@@ -243,16 +245,11 @@ void jobs_started(struct jobs *jobs, const char *jid, const char *id, pid_t pid,
 }
 
 bool jobs_has_not_started(struct jobs *jobs, const char *jid, const char *id, Stasis__V1__JobState state) {
-        struct db_job job;
-        bool same;
+        Stasis__V1__JobState now;
 
         if (supervisors_look(jobs->supervisors, id))
                 return false;
-        if (db_job_get(jobs->db, jid, &job, NULL) < 0)
-                return true;
-        same = job.state == state;
-        db_job_clear(&job);
-        return same;
+        return jobs_state(jobs, jid, &now) < 0 || now == state;
 }
 
 void jobs_restore_failed(struct jobs *jobs, const char *jid, const char *reason) {

@@ -73,6 +73,9 @@ void jobs_clear_cgroups(struct jobs *jobs);
 /** The reason of a restore that nobody has asked for, as it is recorded. */
 #define JOBS_BY_POLICY "restart"
 
+/** jobs_end.c: the state of a job, as it is recorded. @return 0; -ENOENT; other -errno */
+int jobs_state(struct jobs *jobs, const char *jid, Stasis__V1__JobState *ret);
+
 /**
  * jobs_end.c: of an operation that was to start the job's process and has not said that it did: has it not? What became
  * the supervisor may have been killed before it could answer; then its record has told, and may be gone by now.
