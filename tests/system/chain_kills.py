@@ -48,35 +48,6 @@ MAX_CHAIN = 3
 CHECKPOINTS_MAX = 6
 LOG_LINES = 60
 
-# Its memory: as much as it is told, random; a signal changes a part of it, and what it writes tells all of it.
-JOB = """
-import os, random, signal, sys, zlib
-
-random.seed(sys.argv[3])
-memory = bytearray(random.randbytes(int(sys.argv[2]) << 20))
-version = 0
-
-def tell(*_):
-    with open(sys.argv[1] + ".new", "w") as file:
-        file.write("%d %x\\n" % (version, zlib.crc32(memory)))
-    os.rename(sys.argv[1] + ".new", sys.argv[1])
-
-def change(*_):
-    global version
-    version += 1
-    for at in range(version % 20 * 4096, len(memory), 20 * 4096):
-        memory[at:at + 8] = version.to_bytes(8, "little")
-    tell()
-
-signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1, signal.SIGUSR2})
-tell()
-while True:
-    if signal.sigwait({signal.SIGUSR1, signal.SIGUSR2}) == signal.SIGUSR1:
-        change()
-    else:
-        tell()
-"""
-
 
 class Run(Loop):
     """The loop and what it knows."""
@@ -420,9 +391,8 @@ class Run(Loop):
             self.expect(name)
 
     def begin(self):
-        with open(os.path.join(self.options.directory, "job.py"), "w") as file:
-            file.write(JOB)
-        self.command("run", "process", "--jid", self.jid, "--", "/usr/bin/python3", file.name, self.told,
+        job = os.path.join(os.path.dirname(os.path.abspath(__file__)), "changing_job.py")
+        self.command("run", "process", "--jid", self.jid, "--", "/usr/bin/python3", job, self.told,
                      os.environ.get("MIB", "48"), self.options.seed)
         wait_for(lambda: os.path.exists(self.told), "for the job to begin")
         self.find_job()

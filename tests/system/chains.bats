@@ -16,32 +16,8 @@ teardown() {
 
 # A job "j" of so many MiB, of which SIGUSR1 changes every 20th page; what it writes tells its memory.
 run_job() { # run_job MIB
-        cat >"$T/job.py" <<'END'
-import os, random, signal, sys, time, zlib
-
-random.seed(1)
-memory = bytearray(random.randbytes(int(sys.argv[2]) << 20))
-version = 0
-
-def tell(*_):
-    with open(sys.argv[1] + ".new", "w") as file:
-        file.write("%d %x\n" % (version, zlib.crc32(memory)))
-    os.rename(sys.argv[1] + ".new", sys.argv[1])
-
-def change(*_):
-    global version
-    version += 1
-    for at in range(version % 20 * 4096, len(memory), 20 * 4096):
-        memory[at:at + 8] = version.to_bytes(8, "little")
-    tell()
-
-signal.signal(signal.SIGUSR1, change)
-signal.signal(signal.SIGUSR2, tell)
-tell()
-while True:
-    time.sleep(3600)
-END
-        "$STASIS" run process --jid j "${@:2}" -- /usr/bin/python3 "$T/job.py" "$T/told" "$1" >"$T/run.out" 3>&-
+        "$STASIS" run process --jid j "${@:2}" -- /usr/bin/python3 "$BATS_TEST_DIRNAME/changing_job.py" \
+                "$T/told" "$1" 1 >"$T/run.out" 3>&-
         wait_for "[ -s $T/told ]"
         find_job
 }
@@ -127,7 +103,7 @@ restores() {
 
         run ! "$STASIS" dump job j --name e --parent nonsense
         [[ $output == *"no checkpoint of that ID"* ]]
-        run ! "$STASIS" dump job j --name e --parent "$T/job.py"
+        run ! "$STASIS" dump job j --name e --parent "$T/run.out"
         [[ $output == *"no checkpoint of the format image"* ]]
         run ! "$STASIS" dump job j --name e --parent "${paths[0]}" --compression zstd
         [[ $output == *"has no parent"* ]]
@@ -213,11 +189,11 @@ restores() {
         "$STASIS" checkpoint fold "${paths[2]}"
         rm "${paths[1]}"
         "$STASIS" checkpoint verify "${paths[2]}"
-        run ! "$STASIS" checkpoint delete "$T/job.py"
+        run ! "$STASIS" checkpoint delete "$T/run.out"
         [[ $output == *"not a checkpoint"* ]]
-        [ -e "$T/job.py" ]
+        [ -e "$T/run.out" ]
         run ! "$STASIS" checkpoint delete "$T/none"
-        run ! "$STASIS" checkpoint fold "$T/job.py"
+        run ! "$STASIS" checkpoint fold "$T/run.out"
         "$STASIS" checkpoint delete "${paths[2]}"
         [ -z "$(ls -A "$T/ckpt")" ]
 }
