@@ -32,7 +32,7 @@ int restore_lazy_polled(const struct restore_lazy *lazy, struct pollfd fds[RESTO
 /** After each poll. @return 0; a failure with err: the restore is to be ended */
 int restore_lazy_handle(struct restore_lazy *lazy, const struct pollfd fds[RESTORE_LAZY_FDS], struct st_error **err);
 
-/** CRIU has failed: because its memory did? What it says itself is then only an effect. @return 0: no; that, with err */
+/** CRIU has failed: because its memory did? Its own words are then only an effect. @return 0: no; that, with err */
 int restore_lazy_explain(struct restore_lazy *lazy, struct st_error **err);
 
 /** The restore has failed: nobody waits for pages any more. NULL is fine. */

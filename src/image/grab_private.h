@@ -71,8 +71,8 @@ struct grab {
 void grab_number_watches(struct grab *grab);
 
 /**
- * Asks what the process has not written since the base was made: CRIU, which has frozen all of them by now, looks for its
- * pages at the same time. When it is not known yet which process it is, grab_copy() does it.
+ * Asks what the process has not written since the base was made: CRIU, which has frozen all of them by now, looks for
+ * its pages at the same time. When it is not known yet which process it is, grab_copy() does it.
  */
 void grab_look_early(const struct grab *grab, struct grab_file *file);
 
@@ -80,8 +80,8 @@ void grab_look_early(const struct grab *grab, struct grab_file *file);
 int grab_copy(struct grab *grab, struct st_error **err);
 
 /**
- * Lets all memory count as unwritten from now on. The processes run on: what they write until they are frozen, and copied
- * wholly, is copied once more the next time. Without a watch there is nothing.
+ * Lets all memory count as unwritten from now on. The processes run on: what they write until they are frozen, and
+ * copied wholly, is copied once more the next time. Without a watch there is nothing.
  */
 void grab_watch_begin(const struct grab_options *options);
 
