@@ -17,11 +17,11 @@
 
 #define FRAME (PAGE_TABLE_FRAME * NATIVE_PAGE)
 #define LOW_PRIORITY 10
-/** Pages that are told to be dense, or not, together. */
+/** So many pages in a row, at least, are dense or not. */
 #define GROUP 4
-#define DENSE_SAMPLES 512
-#define DENSE_STEP 7
-#define DENSE_SUM 1750
+#define DENSE_SAMPLES 256
+#define DENSE_STEP 15
+#define DENSE_SUM 620
 /** How much is handed to the disk at once while more is being made. */
 #define WRITEBACK_STEP ((uint64_t)8 << 20)
 
@@ -38,8 +38,7 @@ struct worker {
         struct native_encoder *encoder;
         struct native_coder *coder;
         struct filling pages, dense, data; /* dense: of pages that do not compress */
-        unsigned in_group;                 /* pages that came since it was looked how dense they are */
-        bool is_dense;
+        bool is_dense;                     /* so was the last page */
         uint8_t *stored;
         uint8_t split[NATIVE_PAGE]; /* the beginning of a page whose end is in the next extent */
         size_t n_split;
@@ -135,8 +134,8 @@ static void add_run(struct native_job *job, struct page_place place) {
 }
 
 /**
- * Are its bytes as good as random? Of each value there are then two among 512, give or take, and the sum of the squares
- * of their numbers is 1534 with a deviation of 45; text has ten times as much.
+ * Are its bytes as good as random? Of each value there is then one among 256, give or take, and the sum of the squares
+ * of their numbers is 511 with a deviation of 23; text has ten times as much.
  */
 static bool is_dense(const uint8_t *page) {
         uint16_t counts[256] = { 0 };
@@ -150,24 +149,27 @@ static bool is_dense(const uint8_t *page) {
 
 /**
  * Pages that do not compress have frames of their own. Among others they cost a codec as much time as these: half
- * random, half text zstd -1 packs by a third faster like that, and 4 % smaller. A few pages go together, so that what
- * is one behind the other in memory mostly is so in a frame, too.
+ * random, half text zstd -1 packs by a third faster like that, and 4 % smaller. One page alone does not count, so that
+ * what is one behind the other in memory mostly is so in a frame, too.
  */
-static struct filling *filling_for(struct worker *worker, const uint8_t *page) {
-        if (worker->in_group == 0)
-                worker->is_dense = is_dense(page);
-        worker->in_group = (worker->in_group + 1) % GROUP;
+static struct filling *filling_for(struct worker *worker, const uint8_t *page, size_t n) {
+        bool changes = true;
+        for (size_t at = 0; at < GROUP * NATIVE_PAGE && at + NATIVE_PAGE <= n && changes; at += NATIVE_PAGE)
+                changes = is_dense(page + at) != worker->is_dense;
+        worker->is_dense ^= changes;
         return worker->is_dense ? &worker->dense : &worker->pages;
 }
 
-static int add_page(struct worker *worker, struct native_job *job, const uint8_t *page, struct st_error **err) {
+/** @param n the bytes from that page on that are known, at least those of it */
+static int add_page(struct worker *worker, struct native_job *job, const uint8_t *page, size_t n,
+                    struct st_error **err) {
         static const struct page_place zero = { .source = NATIVE_ZERO };
         struct native_encoder *encoder = worker->encoder;
-        struct filling *filling = filling_for(worker, page);
         if (native_page_is_zero(page)) {
                 add_run(job, zero);
                 return 0;
         }
+        struct filling *filling = filling_for(worker, page, n);
         if (!filling->open) {
                 int r = open_frame(worker, filling, err);
                 if (r < 0)
@@ -192,9 +194,9 @@ static int add_pages(struct worker *worker, struct native_job *job, const uint8_
                         memcpy(worker->split + worker->n_split, data, step);
                         worker->n_split = (worker->n_split + step) % NATIVE_PAGE;
                         if (worker->n_split == 0)
-                                r = add_page(worker, job, worker->split, err);
+                                r = add_page(worker, job, worker->split, NATIVE_PAGE, err);
                 } else
-                        r = add_page(worker, job, data, err);
+                        r = add_page(worker, job, data, n, err);
                 if (r < 0)
                         return r;
                 data += step;
@@ -313,7 +315,6 @@ static int do_jobs(struct worker *worker, struct st_error **err) {
                 return no_memory(err);
         while ((job = next_job(worker->encoder))) {
                 worker->n_split = 0;
-                worker->in_group = 0;
                 set_priority(worker);
                 int r = job->chunk ? do_given_job(worker, job, err) : do_stored_job(worker, job, err);
                 if (r < 0)

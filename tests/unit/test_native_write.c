@@ -234,6 +234,58 @@ static void test_zero_pages(void **state) {
         remove_directory(directory);
 }
 
+/** Three pages of text, then in turn 16 random ones and 16 of text, among which one is random all the same. */
+static bool in_random_block(size_t number) {
+        return number >= 3 && (number - 3) % 32 < 16;
+}
+
+static void make_mixed_page(uint8_t *page, size_t number) {
+        uint64_t random_state = number + 1;
+        for (size_t i = 0; i < PAGE; i += 16) {
+                uint64_t value[2] = { next_random(&random_state), next_random(&random_state) };
+                bool is_random = in_random_block(number) || number % 32 == 28;
+                char text[17];
+                (void)snprintf(text, sizeof(text), "line %9zu.\n", number * PAGE + i);
+                memcpy(page + i, is_random ? (const void *)value : text, 16);
+        }
+}
+
+/** What does not compress is apart, wherever it begins; but what is one behind the other is not torn for one page. */
+static void test_dense_pages(void **state) {
+        (void)state;
+        char *directory = make_directory();
+        struct st_error *error = NULL;
+        struct rig rig;
+        size_t n_raw = 0;
+        rig_start(&rig, directory, "mixed", 64 * MIB);
+        struct store_file *file = store_add(rig.store, "pages-1.img", &error);
+        uint8_t page[PAGE];
+        for (size_t i = 0; i < 512; i++) {
+                make_mixed_page(page, i);
+                assert_ok(store_append(rig.store, file, page, PAGE, &error), error);
+        }
+        rig.options.threads = 1;
+        rig.options.codec = NATIVE_ZSTD;
+        assert_ok(image_write(rig.store, &rig.options, &error), error);
+        struct reader reader = open_reader(rig.path);
+        const struct native_file *pages = find(&reader, "pages-1.img");
+        for (size_t i = 0, number = 0; i < pages->n; i++)
+                for (size_t k = 0; k < pages->runs[i].count; k++, number++) {
+                        make_mixed_page(page, number);
+                        assert_memory_equal(get_frame(&reader, 0, pages->runs[i].frame) +
+                                                    (pages->runs[i].page + k) * PAGE,
+                                            page, PAGE);
+                        bool raw = reader.native->index.frames[pages->runs[i].frame].codec == NATIVE_RAW;
+                        assert_true(raw == in_random_block(number));
+                        n_raw += raw;
+                }
+        assert_int_equal(n_raw, 256);
+        assert_in_range(pages->n, 33, 33 + reader.native->index.n_frames); /* blocks, and ends of frames */
+        close_reader(&reader);
+        rig_clear(&rig);
+        remove_directory(directory);
+}
+
 /** The extents of a store need not end with a page: they do not when a pipe was spliced into the spill file. */
 static void test_odd_extents(void **state) {
         (void)state;
@@ -519,13 +571,13 @@ static void test_page_table(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_page_table),        cmocka_unit_test(test_round_trip),
-                cmocka_unit_test(test_zero_pages),        cmocka_unit_test(test_odd_extents),
-                cmocka_unit_test(test_no_whole_pages),    cmocka_unit_test(test_parents),
-                cmocka_unit_test(test_parent_of_another), cmocka_unit_test(test_parent_lost),
-                cmocka_unit_test(test_cancel_half_way),   cmocka_unit_test(test_early),
-                cmocka_unit_test(test_early_unneeded),    cmocka_unit_test(test_early_abandoned),
-                cmocka_unit_test(test_early_cancelled),
+                cmocka_unit_test(test_page_table),      cmocka_unit_test(test_round_trip),
+                cmocka_unit_test(test_dense_pages),     cmocka_unit_test(test_zero_pages),
+                cmocka_unit_test(test_odd_extents),     cmocka_unit_test(test_no_whole_pages),
+                cmocka_unit_test(test_parents),         cmocka_unit_test(test_parent_of_another),
+                cmocka_unit_test(test_parent_lost),     cmocka_unit_test(test_cancel_half_way),
+                cmocka_unit_test(test_early),           cmocka_unit_test(test_early_unneeded),
+                cmocka_unit_test(test_early_abandoned), cmocka_unit_test(test_early_cancelled),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }
