@@ -214,6 +214,7 @@ trackers() { pgrep -f "stasis track-writes $T/" || true; }
         # What is known is known since the last one: all that refers to another one is copied.
         grab --compression image --name other --parent "$T/ckpt/first.stasis"
         [ "$(kept)" = 0 ]
+        "$STASIS" checkpoint fold "$T/ckpt/other.stasis" # which is the same one afterwards
         grab --compression image --name third --parent "$T/ckpt/other.stasis"
         [ "$(kept)" -gt 6000 ]
         "$STASIS" checkpoint verify "$T/ckpt/third.stasis"
