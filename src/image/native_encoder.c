@@ -124,10 +124,12 @@ static int close_frame(struct worker *worker, struct filling *filling, struct st
 
 static void add_run(struct native_job *job, struct page_place place) {
         struct native_file *result = &job->result;
-        struct native_run *last = result->n > 0 ? &result->runs[result->n - 1] : NULL;
-        if (last && native_run_continues(last, place.source, place.frame, place.page)) {
-                last->count++;
-                return;
+        if (result->n > 0) {
+                struct native_run *last = &result->runs[result->n - 1];
+                if (native_run_continues(last, place.source, place.frame, place.page)) {
+                        last->count++;
+                        return;
+                }
         }
         GROW(result->runs, result->n, job->room_result);
         result->runs[result->n++] = (struct native_run){ 1, place.frame, place.page, place.source };
@@ -205,23 +207,28 @@ static int add_pages(struct worker *worker, struct native_job *job, const uint8_
         return 0;
 }
 
+static void add_extent(struct native_job *job, struct native_extent extent) {
+        struct native_file *result = &job->result;
+        if (result->n > 0) {
+                struct native_extent *last = &result->extents[result->n - 1];
+                if (last->frame == extent.frame && last->offset + last->length == extent.offset) {
+                        last->length += extent.length;
+                        return;
+                }
+        }
+        GROW(result->extents, result->n, job->room_result);
+        result->extents[result->n++] = extent;
+}
+
 static int add_data(struct worker *worker, struct native_job *job, const uint8_t *data, size_t n,
                     struct st_error **err) {
         struct filling *filling = &worker->data;
-        struct native_file *result = &job->result;
         while (n > 0) {
                 int r = filling->open ? 0 : open_frame(worker, filling, err);
                 if (r < 0)
                         return r;
                 size_t step = FRAME - filling->n < n ? FRAME - filling->n : n;
-                struct native_extent *last = result->n > 0 ? &result->extents[result->n - 1] : NULL;
-                if (last && last->frame == filling->number && last->offset + last->length == filling->n)
-                        last->length += (uint32_t)step;
-                else {
-                        GROW(result->extents, result->n, job->room_result);
-                        result->extents[result->n++] =
-                                (struct native_extent){ (uint32_t)step, filling->number, (uint32_t)filling->n };
-                }
+                add_extent(job, (struct native_extent){ (uint32_t)step, filling->number, (uint32_t)filling->n });
                 memcpy(filling->bytes + filling->n, data, step);
                 filling->n += step;
                 data += step;
