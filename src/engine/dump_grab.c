@@ -120,6 +120,7 @@ int dump_grab_collect(struct dump_grab *grab, int timeout_ms, struct st_error **
         if (r < 0)
                 return r;
         const struct grab_statistics statistics = grab_statistics(grab->grab);
+        grab->unwatched = statistics.unwatched;
         st_log_debug("%llu pages were copied, %llu kept, in %.2f ms, CRIU's files taken in %.2f ms, the target frozen",
                      (unsigned long long)statistics.pages, (unsigned long long)statistics.kept,
                      (double)statistics.copy_ns / 1000000, (double)(clock_ns() - begin) / 1000000);
@@ -127,7 +128,8 @@ int dump_grab_collect(struct dump_grab *grab, int timeout_ms, struct st_error **
 }
 
 void dump_grab_committed(struct dump_grab *grab) {
-        write_tracker_commit(&grab->tracker, grab->id);
+        if (!grab->unwatched)
+                write_tracker_commit(&grab->tracker, grab->id);
 }
 
 void dump_grab_clear(struct dump_grab *grab) {

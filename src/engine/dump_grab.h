@@ -29,6 +29,7 @@ struct dump_grab {
         struct write_tracker tracker;
         struct grab_base *base; /* NULL: all is copied */
         uint8_t id[NATIVE_ID];  /* of the checkpoint */
+        bool unwatched;         /* what is written after it will not be known */
 };
 
 #define DUMP_GRAB_NULL \

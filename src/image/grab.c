@@ -283,7 +283,7 @@ int grab_start(const struct grab_options *options, struct store *store, struct g
         if (options->base)
                 grab_number_watches(grab);
         else
-                grab_watch_begin(options);
+                grab_watch_begin(grab);
         r = threads_start(&grab->thread, grab_thread, grab);
         if (r < 0) {
                 close(sockets[1]);
@@ -319,7 +319,7 @@ void grab_abort(struct grab *grab) {
 }
 
 struct grab_statistics grab_statistics(const struct grab *grab) {
-        struct grab_statistics statistics = { .copy_ns = grab->copy_ns };
+        struct grab_statistics statistics = { .copy_ns = grab->copy_ns, .unwatched = grab->unwatched };
         for (size_t i = 0; i < grab->n_files; i++)
                 statistics.kept += store_referred(grab->files[i]->pages) / GRAB_PAGE;
         for (size_t i = 0; i < grab->n_files; i++)

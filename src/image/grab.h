@@ -12,6 +12,7 @@
  * the pagemaps. What comes of it is what CRIU would have made itself (facts: page-xfer.c, mem.c of CRIU 4.2.1).
  */
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -72,6 +73,7 @@ struct grab_statistics {
         uint64_t pages;   /* copied by us, not sent by CRIU */
         uint64_t kept;    /* not copied: referred to */
         uint64_t copy_ns; /* from CRIU's last word to our answer */
+        bool unwatched;   /* the watches do not know what is written from now on: nothing must refer to this one */
 };
 
 /** After grab_wait(). */

@@ -193,7 +193,7 @@ static int place_data(struct copier *copier, const struct grab_file *file, struc
 }
 
 static int place_file(struct copier *copier, struct grab_file *file, struct st_error **err) {
-        const struct grab *grab = copier->grab;
+        struct grab *grab = copier->grab;
         struct keeping keeping = { 0 };
         int r = 0;
         if (file->shared)
@@ -232,7 +232,7 @@ void grab_number_watches(struct grab *grab) {
                 grab->numbers[i] = own_pid(grab->options.watches[i].pid);
 }
 
-void grab_look_early(const struct grab *grab, struct grab_file *file) {
+void grab_look_early(struct grab *grab, struct grab_file *file) {
         for (size_t i = 0; i < grab->options.n_watches; i++) {
                 if (grab->numbers[i] != file->number)
                         continue;

@@ -63,6 +63,7 @@ struct grab {
         uint64_t data; /* bytes in ranges' data */
         uint64_t told;
         uint64_t copy_ns;
+        bool unwatched; /* what is written from now on will not be known */
         uint8_t *input; /* what has come and was not looked at yet */
         size_t input_at, input_have;
 };
@@ -74,7 +75,7 @@ void grab_number_watches(struct grab *grab);
  * Asks what the process has not written since the base was made: CRIU, which has frozen all of them by now, looks for
  * its pages at the same time. When it is not known yet which process it is, grab_copy() does it.
  */
-void grab_look_early(const struct grab *grab, struct grab_file *file);
+void grab_look_early(struct grab *grab, struct grab_file *file);
 
 /** Copies what CRIU has left to us into the store, after the last range has come. On the grab's thread. */
 int grab_copy(struct grab *grab, struct st_error **err);
@@ -83,10 +84,10 @@ int grab_copy(struct grab *grab, struct st_error **err);
  * Lets all memory count as unwritten from now on. The processes run on: what they write until they are frozen, and
  * copied wholly, is copied once more the next time. Without a watch there is nothing.
  */
-void grab_watch_begin(const struct grab_options *options);
+void grab_watch_begin(struct grab *grab);
 
 /** Looks at the memory of a frozen process, which is watched from then on anew. Without a watch there is nothing. */
-void grab_watch_look(const struct grab *grab, pid_t pid, struct grab_unwritten *ret);
+void grab_watch_look(struct grab *grab, pid_t pid, struct grab_unwritten *ret);
 
 /** Says how much has been captured. */
 void grab_tell(struct grab *grab);

@@ -20,6 +20,7 @@ struct look {
         struct grab_unwritten *ret; /* NULL: nobody wants to know */
         struct grab_unwritten mappings;
         bool asynchronous; /* the kernel may write to its memory without a fault */
+        bool failed;       /* what is told the next time cannot be trusted */
         uint64_t at;       /* what is before was looked at */
 };
 
@@ -60,18 +61,20 @@ static int on_written(uint64_t start, uint64_t end, void *userdata) {
 /** What cannot be watched, or looked at, is not among the unwritten. */
 static void look_at(struct look *look, int watch, int pagemap_fd, struct grab_piece mapping) {
         size_t before = look->ret ? look->ret->n : 0;
-        if (write_watch_register(watch, mapping.start, mapping.end) < 0)
+        int r = write_watch_register(watch, look->ret ? pagemap_fd : -EBADF, mapping.start, mapping.end);
+        look->failed |= r == -ENOTRECOVERABLE;
+        if (r < 0)
                 return;
         look->at = mapping.start;
-        int r = write_watch_scan(pagemap_fd, mapping.start, mapping.end, look->ret ? on_written : NULL, look);
+        r = write_watch_scan(pagemap_fd, mapping.start, mapping.end, look->ret ? on_written : NULL, look);
         if (look->ret && r < 0)
                 look->ret->n = before;
         else if (look->ret)
                 add(look->ret, look->at, mapping.end);
 }
 
-/** @param ret NULL: it is only watched from now on */
-static void look_at_all(const struct grab_watch *watch, struct grab_unwritten *ret) {
+/** @param ret NULL: it runs, and is only watched from now on. @return can what is told the next time be trusted? */
+static bool look_at_all(const struct grab_watch *watch, struct grab_unwritten *ret) {
         struct look look = { .ret = ret };
         _cleanup_close_ int proc_fd = proc_open(watch->pid);
         _cleanup_close_ int pagemap_fd = proc_fd < 0 ? -EBADF : openat(proc_fd, "pagemap", O_RDONLY | O_CLOEXEC);
@@ -79,15 +82,18 @@ static void look_at_all(const struct grab_watch *watch, struct grab_unwritten *r
                 for (size_t i = 0; i < look.mappings.n; i++)
                         look_at(&look, watch->fd, pagemap_fd, look.mappings.pieces[i]);
         free(look.mappings.pieces);
+        return !look.failed;
 }
 
-void grab_watch_begin(const struct grab_options *options) {
-        for (size_t i = 0; i < options->n_watches; i++)
-                look_at_all(&options->watches[i], NULL);
-}
-
-void grab_watch_look(const struct grab *grab, pid_t pid, struct grab_unwritten *ret) {
+void grab_watch_begin(struct grab *grab) {
         for (size_t i = 0; i < grab->options.n_watches; i++)
-                if (grab->options.watches[i].pid == pid)
-                        return look_at_all(&grab->options.watches[i], ret);
+                grab->unwatched |= !look_at_all(&grab->options.watches[i], NULL);
+}
+
+void grab_watch_look(struct grab *grab, pid_t pid, struct grab_unwritten *ret) {
+        for (size_t i = 0; i < grab->options.n_watches; i++)
+                if (grab->options.watches[i].pid == pid) {
+                        grab->unwatched |= !look_at_all(&grab->options.watches[i], ret);
+                        return;
+                }
 }

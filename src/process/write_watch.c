@@ -95,11 +95,42 @@ bool write_watch_is_gone(int watch) {
         return ioctl(watch, UFFDIO_WRITEPROTECT, &nothing) < 0 && errno == ESRCH;
 }
 
-int write_watch_register(int watch, uint64_t start, uint64_t end) {
+/** By whomever. */
+static bool is_watched(int pagemap_fd, uint64_t start) {
+        struct pagemap_scan scan = {
+                .size = sizeof(scan),
+                .flags = SCAN_CHECK,
+                .start = start,
+                .end = start + PAGE,
+        };
+
+        return pagemap_fd >= 0 && ioctl(pagemap_fd, PAGEMAP_SCAN_REQUEST, &scan) >= 0;
+}
+
+/**
+ * Takes the marks off all pages. A mapping that is not watched can have them: where mremap(2) puts a watched mapping
+ * beside another one that it then becomes one with, the kernel stops to watch both, but clears only the marks of what
+ * was moved (mremap_userfaultfd_prep() in fs/userfaultfd.c, copy_vma() in mm/vma.c). Writes do not change them then.
+ */
+static int clear_marks(int watch, uint64_t start, uint64_t end) {
+        struct uffdio_writeprotect nothing = { .range = { .start = start, .len = end - start } };
+        struct uffdio_range range = nothing.range;
+
+        if (ioctl(watch, UFFDIO_WRITEPROTECT, &nothing) >= 0)
+                return 0;
+        int r = -errno;
+        /* Something else is there meanwhile; what is left of it is let go of, which clears it, too. */
+        return ioctl(watch, UFFDIO_UNREGISTER, &range) < 0 ? -ENOTRECOVERABLE : r;
+}
+
+int write_watch_register(int watch, int pagemap_fd, uint64_t start, uint64_t end) {
         struct uffdio_register what = { .range = { .start = start, .len = end - start },
                                         .mode = UFFDIO_REGISTER_MODE_WP };
+        bool watched = is_watched(pagemap_fd, start);
 
-        return ioctl(watch, UFFDIO_REGISTER, &what) < 0 ? -errno : 0;
+        if (ioctl(watch, UFFDIO_REGISTER, &what) < 0)
+                return -errno;
+        return watched ? 0 : clear_marks(watch, start, end);
 }
 
 int write_watch_scan(int pagemap_fd, uint64_t start, uint64_t end, write_watch_fn written, void *userdata) {

@@ -36,8 +36,15 @@ int write_watch_take(pid_t pid, struct st_error **err);
 /** Is the memory gone, for which it was made? */
 bool write_watch_is_gone(int watch);
 
-/** Lets a mapping be watched; all of it counts as written until it is looked at. @return 0; -EBUSY: somebody else's */
-int write_watch_register(int watch, uint64_t start, uint64_t end);
+/**
+ * Lets a mapping be watched. All of it counts as written until it is looked at, unless it was watched already.
+ *
+ * @param pagemap_fd of /proc/PID/pagemap of a process that stands still, from which it is known whether it was;
+ * negative: the process runs, and what was known of the mapping is forgotten
+ * @return 0; -EBUSY: it is somebody else's; -ENOTRECOVERABLE: what is told to be written from now on cannot be trusted
+ * until it is registered anew; other -errno: it is not watched
+ */
+int write_watch_register(int watch, int pagemap_fd, uint64_t start, uint64_t end);
 
 /** A piece of memory that was written. @return 0; negative: ends the scan */
 typedef int (*write_watch_fn)(uint64_t start, uint64_t end, void *userdata);

@@ -45,11 +45,10 @@ class Run:
         self.processes = self.draw.randint(1, min(8, max(1, 128 // self.mib)))
         self.threads = self.draw.randint(1, 4)
         self.namespace = self.draw.choice(("", "", "", "a PID namespace", "PID and mount namespaces"))
-        self.format = self.draw.choice(IMAGES if restore != "stream" else IMAGES + ("none", "tar.zst"))
-        self.kind = "image"
-        if restore == "stream":
-            self.kind, self.format = self.draw.choice(
-                [("image", each) for each in IMAGES] + [("none", ""), ("zstd", "")])
+        # Only in a chain something is not copied when it is grabbed.
+        images = IMAGES + (("chain",) * 3 if capture == "grab" else ())
+        self.kind, self.format = self.draw.choice(
+            [("image", each) for each in images] + ([("none", ""), ("zstd", "")] if restore == "stream" else []))
         self.pid = None
         self.checkpoints = []
         self.asked = self.streamed = self.dumps = self.restores = 0
@@ -141,7 +140,7 @@ class Run:
 
     def dump_all(self):
         """One, or several one after another while it goes on."""
-        count = self.draw.randint(2, 4) if self.format == "chain" else 1 + (self.draw.random() < 0.2)
+        count = self.draw.randint(2, 6) if self.format == "chain" else 1 + (self.draw.random() < 0.2)
         if self.draw.random() < 0.3:
             self.ask("before the dump")
         for i in range(count):

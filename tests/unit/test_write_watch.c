@@ -21,6 +21,7 @@
 /** What the child and the test tell each other. */
 struct shared {
         volatile int request, done;
+        uint8_t *volatile away; /* where the second half of its memory has been moved to; NULL: it has not */
         volatile uint64_t turns;
         volatile int bad;
 };
@@ -32,7 +33,18 @@ struct fixture {
         int pagemap;
 };
 
-enum { WRITE_ONE = 1, WRITE_ALL, DROP, LOSE, CALL, EXECUTE };
+enum { WRITE_ONE = 1, WRITE_ALL, DROP, LOSE, CALL, MOVE, EXECUTE };
+
+/** Its second half, away or back. */
+static void move_half(uint8_t *memory, struct shared *shared) {
+        size_t size = PAGES / 2 * PAGE;
+        uint8_t *half = memory + size, *from = shared->away ?: half;
+        uint8_t *to = shared->away ? half : mmap(NULL, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+        if (mremap(from, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, to) != to)
+                shared->bad = errno;
+        shared->away = shared->away ? NULL : to;
+}
 
 static void child(uint8_t *memory, struct shared *shared) {
         for (int last = 0;;) {
@@ -63,6 +75,9 @@ static void child(uint8_t *memory, struct shared *shared) {
                 case CALL:
                         if (read(open("/dev/zero", O_RDONLY), memory + 3 * PAGE, 1) != 1)
                                 shared->bad = errno;
+                        break;
+                case MOVE:
+                        move_half(memory, shared);
                         break;
                 default:
                         execl("/bin/sleep", "sleep", "1000", NULL);
@@ -133,6 +148,11 @@ static struct seen look(struct fixture *f) {
         return seen;
 }
 
+static void watch_memory(struct fixture *f, int watch, const uint8_t *memory, size_t pages) {
+        assert_int_equal(write_watch_register(watch, f->pagemap, (uintptr_t)memory, (uintptr_t)memory + pages * PAGE),
+                         0);
+}
+
 static int take(struct fixture *f) {
         struct st_error *error = NULL;
         int watch = write_watch_take(f->pid, &error);
@@ -141,7 +161,7 @@ static int take(struct fixture *f) {
                 skip();
         if (watch < 0)
                 fail_msg("%s", st_error_message(error));
-        assert_int_equal(write_watch_register(watch, (uintptr_t)f->memory, (uintptr_t)f->memory + PAGES * PAGE), 0);
+        watch_memory(f, watch, f->memory, PAGES);
         return watch;
 }
 
@@ -173,6 +193,32 @@ static void test_written(void **state) {
         assert_int_equal(look(f).n, 0);
 }
 
+/* What was moved away and back becomes one mapping with what stayed; the kernel stops to watch it, but leaves marks. */
+static void test_moved(void **state) {
+        struct fixture *f = *state;
+        _cleanup_close_ int watch = take(f);
+
+        look(f);
+        ask(f, MOVE);
+        watch_memory(f, watch, f->shared->away, PAGES / 2);
+        ask(f, MOVE + 8);
+        ask(f, WRITE_ONE + 8 * 7);
+        watch_memory(f, watch, f->memory, PAGES);
+        assert_int_equal(look(f).n, PAGES); /* whatever was written while nobody watched */
+        ask(f, WRITE_ONE + 8 * 9);
+        ask(f, WRITE_ONE + 8 * 8);
+        struct seen seen = look(f);
+        assert_true(seen.pages[8] && seen.pages[9]);
+        assert_int_equal(seen.n, 2);
+        /* Who watches already goes on, unless what was known is to be forgotten. */
+        ask(f, WRITE_ONE + 8 * 11);
+        watch_memory(f, watch, f->memory, PAGES);
+        assert_int_equal(look(f).n, 1);
+        assert_int_equal(write_watch_register(watch, -EBADF, (uintptr_t)f->memory, (uintptr_t)f->memory + PAGES * PAGE),
+                         0);
+        assert_int_equal(look(f).n, PAGES);
+}
+
 static void test_not_watched(void **state) {
         struct fixture *f = *state;
         struct seen seen = { .memory = f->memory };
@@ -184,7 +230,7 @@ static void test_not_watched(void **state) {
                 look(f);
                 _cleanup_close_ int second = write_watch_take(f->pid, NULL);
                 assert_true(second >= 0);
-                assert_int_equal(write_watch_register(second, at, at + PAGE), -EBUSY);
+                assert_int_equal(write_watch_register(second, f->pagemap, at, at + PAGE), -EBUSY);
         }
         /* Nobody has the descriptor any more. */
         assert_int_equal(write_watch_scan(f->pagemap, at, at + PAGE, see, &seen), -EPERM);
@@ -251,6 +297,7 @@ static void test_stopped(void **state) {
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup_teardown(test_written, begin, end),
+                cmocka_unit_test_setup_teardown(test_moved, begin, end),
                 cmocka_unit_test_setup_teardown(test_not_watched, begin, end),
                 cmocka_unit_test_setup_teardown(test_gone, begin, end),
                 cmocka_unit_test_setup_teardown(test_it_notices_nothing, begin, end),
