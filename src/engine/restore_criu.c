@@ -252,9 +252,9 @@ static int run_criu(struct run *run, const char *pid_file, struct st_error **err
                 st_error_free(serve_error);
                 return r;
         }
-        /* It may have been done when what it was to be told came: then it is not to run all the same. */
         if (status != 0 && !run->failure)
                 (void)restore_lazy_explain(run->context->lazy, &run->failure);
+        /* It may have been done when what it was to be told came: then it is not to run all the same. */
         if (status != 0 || run->lost)
                 return fail(run, status, serve_result, serve_error, err);
         st_error_free(serve_error);
